@@ -1,0 +1,119 @@
+"""Connections: one pool per role, in autocommit, because the unit of work says BEGIN itself, together with its organization."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import MetaData
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+
+from chassis.errors import UnavailableError
+
+GONE = (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, OSError)
+"""What a database that went away looks like; before BEGIN has answered, trying again is always safe."""
+
+NAMING = {
+    "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    "uq": "%(table_name)s_%(column_0_N_name)s_key",
+    "fk": "%(table_name)s_%(column_0_name)s_fkey",
+    "pk": "%(table_name)s_pkey",
+    "ck": "%(table_name)s_%(constraint_name)s_check",
+}
+
+
+class Row(DeclarativeBase):
+    """The root of every table's class; each service makes its own subclass, so that none sees another's tables."""
+
+    __abstract__ = True
+    metadata = MetaData(naming_convention=NAMING)
+
+
+def create_engine(url: str, *, name: str, pool_size: int, statement_timeout: float, lock_timeout: float) -> AsyncEngine:
+    """A pool for one role; `name` shows in pg_stat_activity. Time-outs in seconds."""
+    return create_async_engine(
+        url.replace("postgresql://", "postgresql+asyncpg://", 1),
+        isolation_level="AUTOCOMMIT",
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=5,
+        connect_args={
+            "timeout": 5,
+            "command_timeout": statement_timeout + 5,
+            "server_settings": {
+                "application_name": name,
+                "statement_timeout": str(int(statement_timeout * 1000)),
+                "lock_timeout": str(int(lock_timeout * 1000)),
+                "idle_in_transaction_session_timeout": "30000",
+            },
+        },
+    )
+
+
+@asynccontextmanager
+async def begin(engine: AsyncEngine, organization_id: UUID | None) -> AsyncIterator[tuple[AsyncConnection, Any]]:
+    """A transaction that sees one organization (None: no organization's rows at all); rolled back unless committed.
+
+    Yields SQLAlchemy's connection and asyncpg's below it. Commit with `await raw.execute("commit")`.
+    UnavailableError when the database does not answer.
+    """
+    async with _connected(engine, organization_id) as (connection, raw):
+        try:
+            yield connection, raw
+        finally:
+            if raw.is_closed():
+                await connection.invalidate()
+            elif raw.is_in_transaction():
+                await _roll_back(connection, raw)
+
+
+@asynccontextmanager
+async def _connected(engine: AsyncEngine, organization_id: UUID | None) -> AsyncIterator[tuple[AsyncConnection, Any]]:
+    for last in (False, True):
+        connection = engine.connect()
+        try:
+            await connection.start()
+            raw: Any = (await connection.get_raw_connection()).driver_connection
+            await raw.execute(begin_statement(organization_id))
+        except (*GONE, TimeoutError) as error:
+            await _discard(connection)
+            if last:
+                raise UnavailableError("The database does not answer.", retry_after_seconds=1) from error
+            continue
+        except BaseException:
+            await _discard(connection)
+            raise
+        try:
+            yield connection, raw
+        finally:
+            await connection.close()
+        return
+
+
+def begin_statement(organization_id: UUID | None) -> str:
+    """BEGIN and the organization, in one round trip. The organization is a UUID object: nothing to inject."""
+    return f"begin; select set_config('app.organization_id', '{organization_id or ''}', true)"
+
+
+async def _discard(connection: AsyncConnection) -> None:
+    if connection.sync_connection is not None:
+        await connection.invalidate()
+        await connection.close()
+
+
+async def _roll_back(connection: AsyncConnection, raw: Any) -> None:  # noqa: ANN401  (asyncpg's connection is untyped here)
+    try:
+        await raw.execute("rollback", timeout=5)
+    except BaseException:
+        await connection.invalidate()
+        raise
+
+
+def timestamptz() -> postgresql.TIMESTAMP:
+    """The type of every time."""
+    return postgresql.TIMESTAMP(timezone=True)

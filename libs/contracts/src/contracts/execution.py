@@ -1,0 +1,246 @@
+"""Facts of execution: agents, orchestrations and their versions, model credentials, runs and steps."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar
+from uuid import UUID
+
+from contracts.envelope import Fact
+
+
+class AgentState(Fact):
+    """What changed about an agent."""
+
+    subject_field: ClassVar = "agent_id"
+
+    agent_id: UUID
+    workspace_id: UUID
+    version: int
+    name: str
+    agent_type: str
+    status: str
+    risk_level: str
+    current_version: str = ""
+
+
+class AgentCreated(AgentState):
+    """An agent was registered."""
+
+    type: ClassVar = "execution.agent.created.v1"
+
+
+class AgentUpdated(AgentState):
+    """An agent's description, status or current version changed."""
+
+    type: ClassVar = "execution.agent.updated.v1"
+
+
+class AgentDeleted(AgentState):
+    """An agent may not be run any more; its history stays."""
+
+    type: ClassVar = "execution.agent.deleted.v1"
+
+
+class AgentVersionCreated(Fact):
+    """An immutable revision of an agent was saved."""
+
+    type: ClassVar = "execution.agent_version.created.v1"
+    subject_field: ClassVar = "agent_version_id"
+
+    agent_version_id: UUID
+    agent_id: UUID
+    workspace_id: UUID
+    semver: str
+    digest: str
+    change_summary: str = ""
+
+
+class OrchestrationState(Fact):
+    """What changed about an orchestration."""
+
+    subject_field: ClassVar = "orchestration_id"
+
+    orchestration_id: UUID
+    workspace_id: UUID
+    version: int
+    name: str
+    pattern: str
+    status: str
+    current_version: str = ""
+
+
+class OrchestrationCreated(OrchestrationState):
+    """An orchestration was registered."""
+
+    type: ClassVar = "execution.orchestration.created.v1"
+
+
+class OrchestrationUpdated(OrchestrationState):
+    """An orchestration's description, status or current version changed."""
+
+    type: ClassVar = "execution.orchestration.updated.v1"
+
+
+class OrchestrationDeleted(OrchestrationState):
+    """An orchestration may not be run any more; its history stays."""
+
+    type: ClassVar = "execution.orchestration.deleted.v1"
+
+
+class OrchestrationVersionCreated(Fact):
+    """An immutable revision of an orchestration was saved."""
+
+    type: ClassVar = "execution.orchestration_version.created.v1"
+    subject_field: ClassVar = "orchestration_version_id"
+
+    orchestration_version_id: UUID
+    orchestration_id: UUID
+    workspace_id: UUID
+    semver: str
+    digest: str
+    change_summary: str = ""
+
+
+class ModelCredentialState(Fact):
+    """What changed about a provider key; never the key."""
+
+    subject_field: ClassVar = "model_credential_id"
+
+    model_credential_id: UUID
+    version: int
+    name: str
+    provider: str
+
+
+class ModelCredentialCreated(ModelCredentialState):
+    """A provider key was stored, sealed."""
+
+    type: ClassVar = "execution.model_credential.created.v1"
+
+
+class ModelCredentialUpdated(ModelCredentialState):
+    """A provider key was replaced."""
+
+    type: ClassVar = "execution.model_credential.updated.v1"
+
+
+class ModelCredentialDeleted(ModelCredentialState):
+    """A provider key was destroyed."""
+
+    type: ClassVar = "execution.model_credential.deleted.v1"
+
+
+class RunFact(Fact):
+    """What every fact of a run names."""
+
+    subject_field: ClassVar = "run_id"
+
+    run_id: UUID
+    workspace_id: UUID
+
+
+class RunQueued(RunFact):
+    """A run was accepted and waits for a worker."""
+
+    type: ClassVar = "execution.run.queued.v1"
+
+    execution_type: str
+    """agent or orchestration."""
+    agent_id: UUID | None = None
+    orchestration_id: UUID | None = None
+    semver: str
+    config_digest: str
+    trigger_type: str
+    """api, cli, mcp, scheduled, child or fork."""
+    triggered_by: str
+    """A user id, or `api_key:<id>`."""
+    decision_id: UUID
+    root_run_id: UUID
+
+
+class RunStarted(RunFact):
+    """A worker claimed a run for the first time."""
+
+    type: ClassVar = "execution.run.started.v1"
+
+
+class StepEnded(RunFact):
+    """One attempt at a step ended; what it used is booked from this, whether it succeeded or not."""
+
+    step_id: UUID
+    node: str
+    iteration: int
+    attempt: int
+    kind: str
+    agent_id: UUID | None = None
+    agent_semver: str = ""
+    provider: str = ""
+    model_name: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd_micros: int = 0
+    price_version: str = ""
+    started_at: datetime
+    ended_at: datetime
+
+
+class StepCompleted(StepEnded):
+    """An attempt at a step succeeded."""
+
+    type: ClassVar = "execution.step.completed.v1"
+
+
+class StepFailed(StepEnded):
+    """An attempt at a step failed."""
+
+    type: ClassVar = "execution.step.failed.v1"
+
+    error_code: str
+    will_retry: bool
+
+
+class RunEnded(RunFact):
+    """A run reached its end; the sums are those of all its attempts."""
+
+    agent_id: UUID | None = None
+    orchestration_id: UUID | None = None
+    execution_type: str
+    step_count: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd_micros: int = 0
+    error_code: str = ""
+    stop_reason: str = ""
+
+
+class RunCompleted(RunEnded):
+    """A run finished with an output."""
+
+    type: ClassVar = "execution.run.completed.v1"
+
+
+class RunFailed(RunEnded):
+    """A run ended without an output."""
+
+    type: ClassVar = "execution.run.failed.v1"
+
+
+class RunCancelled(RunEnded):
+    """A run was stopped because somebody asked."""
+
+    type: ClassVar = "execution.run.cancelled.v1"
+
+
+class RunTimedOut(RunEnded):
+    """A run was stopped because its time was up."""
+
+    type: ClassVar = "execution.run.timed_out.v1"
+
+
+class RunCancelRequested(RunFact):
+    """A caller asked to stop a run that has not finished."""
+
+    type: ClassVar = "execution.run.cancel_requested.v1"
+
+    reason: str = ""
