@@ -1,0 +1,185 @@
+"""What every service must know of an organization before it acts in it: is it active, and which rules hold.
+
+Both are projections in one small table per service, read again at most a second later, so that a suspension or a new
+bundle holds everywhere within two seconds, in every process, and outlives a restart.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.caller import Caller
+from chassis.clock import utc_now
+from chassis.db import begin
+from chassis.errors import ForbiddenError
+from chassis.ids import new_id
+from chassis.permits import Permit
+from contracts.identity import (
+    OrganizationCreated,
+    OrganizationDeleted,
+    OrganizationRestated,
+    OrganizationResumed,
+    OrganizationState,
+    OrganizationSuspended,
+    OrganizationUpdated,
+)
+from contracts.policy import BundlePublished, BundleRestated, BundleState
+from pdp.bundle import Bundle
+from pdp.decide import Decision, DecisionRequest, Principal, Resource, RunContext, decide
+from pdp.matrix import allowed
+
+if TYPE_CHECKING:
+    from chassis.uow import UnitOfWork
+
+FRESH_SECONDS = 1.0
+_CACHED = 4096
+
+_READ = "select status, bundle_version from organization_rules where organization_id = $1"
+_READ_SOURCE = "select bundle_source from organization_rules where organization_id = $1"
+_PROJECT_STATUS = """insert into organization_rules as r (organization_id, status, status_version) values ($1, $2, $3)
+on conflict (organization_id) do update set status = excluded.status, status_version = excluded.status_version
+where r.status_version < excluded.status_version"""
+_PROJECT_BUNDLE = """insert into organization_rules as r (organization_id, bundle_version, bundle_source) values ($1, $2, $3)
+on conflict (organization_id) do update set bundle_version = excluded.bundle_version, bundle_source = excluded.bundle_source
+where r.bundle_version < excluded.bundle_version"""
+
+
+@dataclass(slots=True)
+class Rules:
+    """One organization's state as this process last saw it."""
+
+    status: str
+    """active, suspended, deleted; unknown before its first fact has arrived."""
+    bundle_version: int
+    bundle: Bundle | None
+    read_at: float
+
+
+class RuleBook:
+    """The rules of every organization this process has met lately."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._known: dict[UUID, Rules] = {}
+
+    async def of(self, organization_id: UUID) -> Rules:
+        """The organization's status and compiled bundle, at most a second old."""
+        rules = self._known.get(organization_id)
+        if rules is not None and time.monotonic() - rules.read_at < FRESH_SECONDS:
+            return rules
+        rules = await self._read(organization_id, rules)
+        if len(self._known) >= _CACHED:
+            self._known.clear()
+        self._known[organization_id] = rules
+        return rules
+
+    async def _read(self, organization_id: UUID, old: Rules | None) -> Rules:
+        async with begin(self._engine, organization_id) as (_, raw):
+            row = await raw.fetchrow(_READ, organization_id)
+            if row is None:
+                return Rules("unknown", 0, None, time.monotonic())
+            bundle = old.bundle if old else None
+            if row["bundle_version"] and (old is None or old.bundle_version != row["bundle_version"]):
+                bundle = Bundle.load(await raw.fetchval(_READ_SOURCE, organization_id))
+            return Rules(row["status"], row["bundle_version"], bundle, time.monotonic())
+
+
+def admit(caller: Caller, permission: str, rules: Rules, resource_id: str, *, named: bool) -> Permit:
+    """The permit for a route's permission; ForbiddenError when roles, scopes or rules say no.
+
+    `named` says that the route is about one thing (an id in its path): the organization's rules are then asked with
+    that thing in hand, by `UnitOfWork.get`. Otherwise they are asked here, about the kind alone.
+    """
+    if rules.status in ("suspended", "deleted"):
+        raise ForbiddenError(f"This organization is {rules.status}.", code=f"organization_{rules.status}")
+    reach = allowed(caller.roles, permission)
+    if reach == "no":
+        raise ForbiddenError(f"Your role does not allow {permission}.", code="missing_permission")
+    if caller.scopes and not in_scope(caller.scopes, permission):
+        raise ForbiddenError(f"This key's scopes do not include {permission}.", code="missing_scope")
+    permit = Permit(permission, own_only=reach == "own", owner_id=caller.owner_id)
+    kind = permission.partition(":")[0]
+    if rules.bundle is not None and rules.bundle.has_rules(kind, permission):
+
+        def judge(kind: str, row_id: str, attributes: Mapping[str, Any]) -> None:
+            decision = decide_for(caller, permission, rules, kind, row_id, attributes)
+            if decision.effect != "allow":
+                raise DeniedError(decision, kind, row_id, permission)
+
+        permit.judge = judge
+        if not named:
+            permit.check(kind, resource_id, {"created_by": caller.owner_id})
+    return permit
+
+
+def in_scope(scopes: frozenset[str], permission: str) -> bool:
+    """Do these scopes include the permission, by name or as `agent:*`?"""
+    return permission in scopes or f"{permission.partition(':')[0]}:*" in scopes
+
+
+class DeniedError(ForbiddenError):
+    """A rule of the organization said no; the decision travels along, to be recorded."""
+
+    def __init__(self, decision: Decision, kind: str, row_id: str, action: str) -> None:
+        super().__init__(
+            f"The rule {decision.rule_name!r} denies {action}" + (f": {decision.reason}." if decision.reason else "."),
+            code="denied_by_policy",
+        )
+        self.decision, self.kind, self.row_id, self.action = decision, kind, row_id, action
+        self.decision_id = new_id()
+
+
+def decide_for(  # noqa: PLR0913  (who, what, by which rules, to which thing: a decision has these parts)
+    caller: Caller,
+    action: str,
+    rules: Rules,
+    kind: str,
+    row_id: str,
+    attributes: Mapping[str, Any],
+    run: RunContext | None = None,
+) -> Decision:
+    """Take a decision in process: the role matrix, the key's scopes and the organization's rules together."""
+    request = DecisionRequest(
+        organization_id=str(caller.organization_id),
+        organization_status=rules.status,
+        principal=Principal(
+            id=caller.owner_id,
+            kind=caller.kind,
+            roles=caller.roles,
+            scopes=caller.scopes,
+            organization_id=str(caller.organization_id),
+        ),
+        action=action,
+        resource=Resource(kind=kind, id=row_id, organization_id=str(caller.organization_id), attr=dict(attributes)),
+        run=run,
+        now=utc_now(),
+    )
+    return decide(request, rules.bundle)
+
+
+async def project_status(uow: UnitOfWork, fact: OrganizationState) -> None:
+    """Remember whether an organization may act here."""
+    await uow._raw.execute(_PROJECT_STATUS, fact.organization_id, fact.status, fact.version)  # noqa: SLF001
+
+
+async def project_bundle(uow: UnitOfWork, fact: BundleState) -> None:
+    """Remember the rules of an organization; the processes pick them up within a second."""
+    await uow._raw.execute(_PROJECT_BUNDLE, fact.organization_id, fact.version, fact.source.encode())  # noqa: SLF001
+
+
+STATUS_FACTS = (
+    OrganizationCreated,
+    OrganizationUpdated,
+    OrganizationSuspended,
+    OrganizationResumed,
+    OrganizationDeleted,
+    OrganizationRestated,
+)
+BUNDLE_FACTS = (BundlePublished, BundleRestated)
+
