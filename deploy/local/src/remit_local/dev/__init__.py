@@ -1,0 +1,1 @@
+"""The developers' tool: `./dev` lists what it can do."""
