@@ -55,6 +55,13 @@ def _lock(chosen: argparse.Namespace, _rest: list[str]) -> int:
     return lock(upgrade=chosen.upgrade)
 
 
+def _measure(_chosen: argparse.Namespace, _rest: list[str]) -> int:
+    from remit_local.dev.measures import measure
+
+    sys.stdout.write("".join(f"{line}\n" for line in measure()))
+    return 0
+
+
 def _format(_chosen: argparse.Namespace, rest: list[str]) -> int:
     ruff = program("ruff")
     return show([ruff, "check", "--fix", *rest]) or show([ruff, "format", *rest])
@@ -85,6 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
         golden.add_argument("--check", action="store_true", help="write nothing, fail if something would change")
     lock = add("lock", _lock, "resolve the dependencies and write deploy/locks")
     lock.add_argument("--upgrade", action="store_true", help="to the newest versions allowed")
+    add("measure", _measure, "lengths of files and functions, files read per mutating route")
     add("format", _format, "repair what ruff can repair, then format")
     return parser
 

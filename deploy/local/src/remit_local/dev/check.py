@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from remit_local.dev.commands import Outcome, Step, program, run_all
+from remit_local.dev.measures import lengths
+from remit_local.dev.sources import read_sources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +49,7 @@ def report(outcomes: Sequence[Outcome], seconds: float, console: Console) -> int
             console.rule(f"{outcome.step.name}: {' '.join(outcome.step.argv[1:]) or 'all'}", align="left")
             console.print(outcome.output.rstrip(), markup=False, highlight=False, soft_wrap=True)
     console.print(_table(outcomes, seconds))
+    console.print(*lengths(read_sources()), sep="\n", style="dim", highlight=False, soft_wrap=True)
     return int(any(outcome.code for outcome in outcomes))
 
 

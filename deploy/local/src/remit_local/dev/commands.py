@@ -38,8 +38,9 @@ class Outcome:
 
 
 def program(name: str) -> str:
-    """Give the path of a program installed beside this Python."""
-    return str(BIN / name)
+    """Give the path of a program installed beside this Python, else its name for the search path."""
+    beside = BIN / name
+    return str(beside) if beside.exists() else name
 
 
 def show(argv: Sequence[str], *, root: Path = ROOT) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chassis.settings import ServiceSettings
 from contracts import catalog
+from contracts.envelope import SCHEMA_BASE, Message
 from remit_local.dev.workspace import ROOT, standing_services
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMAS = ROOT / "libs" / "contracts" / "schemas"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 NOWHERE = {
     "REMIT_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing",
     "REMIT_AMQP_URL": "amqp://nobody@127.0.0.1:1/",
@@ -27,7 +29,11 @@ NOWHERE = {
 def message_schemas(folder: Path = SCHEMAS) -> dict[Path, str]:
     """Give the golden file of each fact, command and reply, by its path."""
     messages = {**catalog.FACTS, **catalog.COMMANDS, **catalog.REPLIES}
-    return {folder / f"{name}.json": as_text(kind.model_json_schema()) for name, kind in messages.items()}
+    return {folder / f"{name}.json": as_text(_schema(name, kind)) for name, kind in messages.items()}
+
+
+def _schema(name: str, kind: type[Message]) -> dict[str, Any]:
+    return {"$schema": DIALECT, "$id": f"{SCHEMA_BASE}/{name}.json", **kind.model_json_schema()}
 
 
 def openapi_documents(root: Path = ROOT) -> dict[Path, str]:
