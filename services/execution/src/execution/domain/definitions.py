@@ -1,0 +1,192 @@
+"""Reading definitions: YAML text in, a checked definition or every problem with its line and column out.
+
+A file may carry `metadata` (and an orchestration's file `agents`) beside the configuration. The configuration is what
+is stored, run and hashed; metadata is not part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from execution.domain.agents import (
+    AGENT_KINDS,
+    LATER_AGENT_KINDS,
+    LATER_AGENT_PARTS,
+    LATER_PROVIDERS,
+    AgentSpec,
+)
+from execution.domain.documents import Document, Json, Path, parse_document
+from execution.domain.orchestrations import (
+    LATER_ORCHESTRATION_PARTS,
+    LATER_PATTERNS,
+    PATTERNS,
+    AgentReference,
+    OrchestrationSpec,
+)
+from execution.domain.problems import NOT_SUPPORTED_YET, DefinitionError, Problem
+from execution.domain.references import agent_problems, orchestration_problems
+from execution.domain.schemas import schema_problems
+from execution.domain.shapes import Metadata, is_given
+from execution.domain.versions import digest_of
+
+Spec = TypeVar("Spec")
+AnyShape = TypeVar("AnyShape", bound=BaseModel)
+
+MAX_ALIASES = 200
+_CODES = {"extra_forbidden": "unknown_key", "missing": "missing_key"}
+
+
+@dataclass(frozen=True, slots=True)
+class Definition(Generic[Spec]):
+    """A valid definition: `config` is what is stored and hashed, `spec` the same, typed."""
+
+    config: Mapping[str, Json]
+    spec: Spec
+    digest: str
+    metadata: Metadata | None
+    agents: Mapping[str, AgentReference]
+    """What the aliases of an applied orchestration stand for; empty when the file does not say."""
+
+
+def parse_agent(text: str) -> Definition[AgentSpec]:
+    """Read an agent's `config_yaml`, with or without `metadata`, or raise DefinitionError with every problem."""
+    reading = _Reading(parse_document(text))
+    reading.take_metadata()
+    spec: AgentSpec | None = reading.shape("kind", AGENT_KINDS, LATER_AGENT_KINDS, LATER_AGENT_PARTS)
+    reading.refuse_provider()
+    reading.check_schemas()
+    if spec is not None:
+        reading.note(agent_problems(spec))
+    return reading.definition(spec, {})
+
+
+def parse_orchestration(text: str, *, aliases: Collection[str] | None = None) -> Definition[OrchestrationSpec]:
+    """Read an orchestration's `config_yaml`, or raise DefinitionError with every problem.
+
+    `aliases` are the keys of its `agent_ids`; every alias used must be among them or in the file's own `agents`.
+    With neither, aliases are not checked.
+    """
+    reading = _Reading(parse_document(text))
+    reading.take_metadata()
+    agents = reading.take_agents()
+    spec: OrchestrationSpec | None = reading.shape("pattern", PATTERNS, LATER_PATTERNS, LATER_ORCHESTRATION_PARTS)
+    reading.check_schemas()
+    if spec is not None:
+        known = None if aliases is None and agents is None else {*(aliases or ()), *(agents or ())}
+        reading.note(orchestration_problems(spec, known))
+    return reading.definition(spec, agents or {})
+
+
+def agent_of(config: Mapping[str, Json]) -> AgentSpec:
+    """The typed form of a stored agent configuration."""
+    return AGENT_KINDS[config["kind"]].model_validate(_without_later(config, LATER_AGENT_PARTS))
+
+
+def orchestration_of(config: Mapping[str, Json]) -> OrchestrationSpec:
+    """The typed form of a stored orchestration configuration."""
+    return PATTERNS[config["pattern"]].model_validate(_without_later(config, LATER_ORCHESTRATION_PARTS))
+
+
+class _Reading:
+    """One document on its way to a definition; gathers problems instead of stopping at the first."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._problems: list[Problem] = []
+        if not isinstance(document.value, dict):
+            raise DefinitionError([document.problem((), "invalid_value", "A definition is a mapping of keys")])
+        self._config: dict[str, Json] = dict(document.value)
+        self._metadata: Metadata | None = None
+
+    def take_metadata(self) -> None:
+        """Split `metadata` from the configuration."""
+        if "metadata" in self._config:
+            self._metadata = self._validated(Metadata, self._config.pop("metadata"), ("metadata",))
+
+    def take_agents(self) -> dict[str, AgentReference] | None:
+        """Split `agents` from an orchestration's configuration."""
+        if "agents" not in self._config:
+            return None
+        found = self._config.pop("agents")
+        if not isinstance(found, dict) or len(found) > MAX_ALIASES:
+            self._note(("agents",), "invalid_value", f"agents maps at most {MAX_ALIASES} aliases to agents")
+            return None
+        agents = {alias: self._validated(AgentReference, value, ("agents", alias)) for alias, value in found.items()}
+        return {alias: agent for alias, agent in agents.items() if agent is not None}
+
+    def shape(
+        self,
+        key: str,
+        shapes: Mapping[str, type[Any]],
+        later: Collection[str],
+        later_parts: Iterable[tuple[str, ...]],
+    ) -> Any:
+        """The configuration in the shape its kind or pattern asks for, or None when there is a problem."""
+        parts = tuple(later_parts)
+        for path in parts:
+            if is_given(self._config, path):
+                self._note(path, NOT_SUPPORTED_YET, f"{'.'.join(path)} is not supported yet", at_key=True)
+        wanted = self._config.get(key)
+        if isinstance(wanted, str) and wanted in shapes:
+            return self._validated(shapes[wanted], _without_later(self._config, parts), ())
+        if isinstance(wanted, str) and wanted in later:
+            self._note((key,), NOT_SUPPORTED_YET, f"{key}: {wanted} is not supported yet")
+        elif key in self._config:
+            self._note((key,), "invalid_value", f"{key} is one of: {', '.join(shapes)}")
+        else:
+            self._note((), "missing_key", f"{key} is missing")
+        return None
+
+    def refuse_provider(self) -> None:
+        """Name providers that are to come as such, not as typing errors."""
+        model = self._config.get("model")
+        provider = model.get("provider") if isinstance(model, dict) else None
+        if isinstance(provider, str) and provider in LATER_PROVIDERS:
+            self._problems = [found for found in self._problems if found.path != "model.provider"]
+            self._note(("model", "provider"), NOT_SUPPORTED_YET, f"the provider {provider} is not supported yet")
+
+    def check_schemas(self) -> None:
+        """Refuse schemas that are none."""
+        for key in ("input_schema", "output_schema"):
+            if isinstance(schema := self._config.get(key), dict):
+                for problem in schema_problems(schema):
+                    self._note((key, *problem.path), "invalid_schema", problem.message)
+
+    def note(self, problems: Iterable[tuple[Path, str, str]]) -> None:
+        """Keep problems found by rules about the whole."""
+        for path, code, message in problems:
+            self._note(path, code, message)
+
+    def definition(self, spec: Any, agents: Mapping[str, AgentReference]) -> Definition[Any]:
+        """The definition, if there is no problem."""
+        if self._problems:
+            raise DefinitionError(self._problems)
+        return Definition(self._config, spec, digest_of(self._config), self._metadata, agents)
+
+    def _validated(self, shape: type[AnyShape], value: Json, at: Path) -> AnyShape | None:
+        try:
+            return shape.model_validate(value)
+        except ValidationError as error:
+            for found in error.errors(include_url=False, include_context=False, include_input=False):
+                kind, message = found["type"], found["msg"].removeprefix("Value error, ")
+                path, code = (*at, *found["loc"]), _CODES.get(kind, "invalid_value")
+                self._note(path, code, message, at_key=code == "unknown_key")
+            return None
+
+    def _note(self, path: Path, code: str, message: str, *, at_key: bool = False) -> None:
+        self._problems.append(self._document.problem(path, code, message, at_key=at_key))
+
+
+def _without_later(config: Mapping[str, Json], parts: Iterable[tuple[str, ...]]) -> dict[str, Json]:
+    """The configuration without the parts that shapes do not know yet."""
+    kept = dict(config)
+    for path in parts:
+        if len(path) == 1:
+            kept.pop(path[0], None)
+        elif isinstance(inner := kept.get(path[0]), dict):
+            kept[path[0]] = {key: value for key, value in inner.items() if key != path[1]}
+    return kept
