@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, Text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
@@ -32,6 +33,8 @@ class Row(DeclarativeBase):
 
     __abstract__ = True
     metadata = MetaData(naming_convention=NAMING)
+    # Every text is `text` and every time knows its zone; a bare datetime would be sent without one.
+    type_annotation_map = {str: Text, datetime: postgresql.TIMESTAMP(timezone=True)}
 
 
 def create_engine(url: str, *, name: str, pool_size: int, statement_timeout: float, lock_timeout: float) -> AsyncEngine:
