@@ -1,0 +1,114 @@
+"""Runs, and the keys that make starting one safe to repeat.
+
+Partitioned by retention class (days kept), then by month of the UUIDv7; a look-up by id probes four small indexes.
+The engine writes runs and steps in batches with SQL of its own; these classes are how everything else reads them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Index, SmallInteger, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from execution.tables import Json, Row, Stamped
+
+RETENTION_CLASSES = (30, 90, 365, 2555)
+OPEN = "status in ('scheduled', 'queued', 'running', 'waiting', 'cancelling')"
+
+
+class Run(Stamped, Row):
+    """One execution of an agent or orchestration: what was asked, by whom, what was decided, how far it is."""
+
+    __tablename__ = "run"
+
+    retention_class: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID]
+    gateway_id: Mapped[UUID | None]
+    execution_type: Mapped[str]
+    """agent or orchestration."""
+    agent_id: Mapped[UUID | None]
+    orchestration_id: Mapped[UUID | None]
+    version_id: Mapped[UUID]
+    """The pinned `agent_version` or `orchestration_version`, whose `graph` and `config` are immutable."""
+    semver: Mapped[str]
+    config_digest: Mapped[str]
+    pins: Mapped[Json]
+    """Each agent the graph names: `{alias: {agent_id, version_id, semver}}`; an agent's own run pins itself."""
+    limits: Mapped[Json]
+    """The caps of this run after its decision's obligations, as `domain.runs.Limits` names them."""
+    caller: Mapped[Json]
+    """Who asked: `{kind, id, user_id, roles, scopes}`, to decide again when rules have changed."""
+    created_by: Mapped[str]
+    triggered_by: Mapped[str]
+    """A user id, or `api_key:<id>`."""
+    trigger_type: Mapped[str]
+    decision_id: Mapped[UUID]
+    decision: Mapped[Json]
+    """`{effect, rule_name, policy_id, bundle_revision, reason, obligations}`."""
+    status: Mapped[str]
+    waiting_for: Mapped[str | None]
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    input: Mapped[bytes | None]
+    """JSON up to 64 KB; larger ones are objects, and `input_ref` is their key."""
+    input_ref: Mapped[str | None]
+    output: Mapped[bytes | None]
+    output_ref: Mapped[str | None]
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    stop_reason: Mapped[str | None]
+    queued_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    deadline_at: Mapped[datetime | None]
+    step_count: Mapped[int]
+    input_tokens: Mapped[int] = mapped_column(BigInteger)
+    output_tokens: Mapped[int] = mapped_column(BigInteger)
+    cost_usd_micros: Mapped[int] = mapped_column(BigInteger)
+    traceparent: Mapped[str]
+    correlation_id: Mapped[str]
+    parent_run_id: Mapped[UUID | None]
+    root_run_id: Mapped[UUID]
+    forked_from: Mapped[UUID | None]
+    depth: Mapped[int] = mapped_column(SmallInteger)
+    token: Mapped[int] = mapped_column(BigInteger)
+    """The fence: who holds the newest may write."""
+    last_step: Mapped[int]
+    worker_id: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    dispatched_at: Mapped[datetime | None]
+    takeovers: Mapped[int]
+    cancel_requested_at: Mapped[datetime | None]
+    cancel_reason: Mapped[str | None]
+
+    __table_args__ = (
+        Index("run_organization_id_created_at_id_idx", "organization_id", text("created_at desc"), text("id desc")),
+        Index(
+            "run_open_idx", "organization_id", "workspace_id", "status", text("priority desc"), "id",
+            postgresql_where=text(OPEN),
+        ),
+        Index(
+            "run_organization_id_parent_run_id_idx", "organization_id", "parent_run_id",
+            postgresql_where=text("parent_run_id is not null"),
+        ),
+        {"postgresql_partition_by": "list (retention_class)"},
+    )  # fmt: skip
+    # Ids are unique by themselves: a run is found without knowing its class.
+    __mapper_args__ = {"primary_key": [id]}
+
+
+class IdempotencyKey(Row):
+    """What a caller's `Idempotency-Key` stood for: the same key gives the same run for a day."""
+
+    __tablename__ = "idempotency_key"
+    __table_args__ = (Index("idempotency_key_organization_id_expires_at_idx", "organization_id", "expires_at"),)
+
+    organization_id: Mapped[UUID] = mapped_column(primary_key=True)
+    caller_id: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_sha256: Mapped[bytes]
+    run_id: Mapped[UUID]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
