@@ -26,7 +26,7 @@ STEPS = (
     Step("imports", (program("lint-imports"), "--no-logo")),
     Step("schemas", (*ITSELF, "schemas", "--check")),
     Step("lint", (program("ruff"), "check", "--output-format=concise")),
-    Step("format", (program("ruff"), "format", "--check")),
+    Step("format", (program("ruff"), "format", "--check", "--output-format=concise")),
 )
 
 

@@ -25,9 +25,13 @@ def lengths(sources: Sequence[SourceFile]) -> list[str]:
     """Say how long files and functions are, and name the files to split soon."""
     files = median_and_p90([source.lines for source in sources])
     functions = median_and_p90([function.lines for source in sources for function in source.functions])
+    summary = (
+        f"{len(sources)} files: median {files[0]} lines, p90 {files[1]}; "
+        f"functions: median {functions[0]}, p90 {functions[1]}; "
+        f"chassis: {chassis_lines(sources)} of {CHASSIS_LINES_MAX} lines"
+    )
     return [
-        f"{len(sources)} files: median {files[0]} lines, p90 {files[1]}; functions: median {functions[0]}, "
-        f"p90 {functions[1]}; chassis: {chassis_lines(sources)} of {CHASSIS_LINES_MAX} lines",
+        summary,
         *(f"split soon: {line}" for line in long_files(sources, FILE_LINES_LISTED)),
     ]
 
