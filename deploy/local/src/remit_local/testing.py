@@ -1,0 +1,166 @@
+"""pytest plugin: one PostgreSQL and one RabbitMQ per test session, started when the first test asks for them.
+
+Configured URLs first (`REMIT_TEST_POSTGRES_URL`, `REMIT_TEST_AMQP_URL`, `REMIT_TEST_STREAM_URL`), else containers where
+an engine answers, else private servers. Under xdist the controlling process owns the servers and its workers ask it.
+"""
+
+import os
+import shutil
+import tempfile
+import threading
+from contextlib import ExitStack, suppress
+from dataclasses import astuple, dataclass
+from multiprocessing.connection import Client, Listener
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remit_local import containers
+from remit_local.environment import setting
+from remit_local.postgres import Postgres
+from remit_local.process import is_alive, process_table
+from remit_local.rabbitmq import RabbitMQ
+
+_FOLDER_PREFIX = "remit-tests-"
+_OWNER = pytest.StashKey["SessionServers"]()
+_ADDRESS = "remit_servers_address"
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Where the test session's servers are; each URL carries administrator rights."""
+
+    postgres_url: str
+    amqp_url: str
+    stream_url: str
+
+
+class SessionServers:
+    """Starts the servers when first asked, from whichever thread or xdist worker, and ends them with the session."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cleanup = ExitStack()
+        self._servers: Servers | None = None
+        self._folder: Path | None = None
+        self._listener: Listener | None = None
+
+    def get(self) -> Servers:
+        """Return the servers, started when they are not yet."""
+        with self._lock:
+            if self._servers is None:
+                self._servers = _configured() or self._start()
+            return self._servers
+
+    def address(self) -> str:
+        """Return where other processes of this user can ask for the servers."""
+        if self._listener is None:
+            self._listener = Listener(str(self._private_folder() / "ask"), "AF_UNIX")
+            threading.Thread(target=self._answer, args=(self._listener,), name="test-servers", daemon=True).start()
+        return str(self._listener.address)
+
+    def close(self) -> None:
+        """End the servers and remove their data."""
+        if self._listener is not None:
+            self._listener.close()
+        self._cleanup.close()
+
+    def _start(self) -> Servers:
+        folder = self._private_folder()
+        if setting("TEST_SERVERS") != "private" and containers.engine_answers():
+            return Servers(*containers.start_containers(self._cleanup, folder))
+        return self._start_private(folder)
+
+    def _start_private(self, folder: Path) -> Servers:
+        postgres = Postgres(folder / "postgres", fsync=False, max_connections=300)
+        rabbitmq = RabbitMQ(folder / "rabbitmq")
+        # Both at once: on a fresh machine each takes seconds of mostly its own core.
+        starting = threading.Thread(target=postgres.start)
+        starting.start()
+        self._cleanup.callback(postgres.kill)
+        self._cleanup.callback(rabbitmq.kill)
+        try:
+            rabbitmq.start(timeout_seconds=180)
+        finally:
+            starting.join()
+        postgres.start()
+        return Servers(postgres.superuser_url, rabbitmq.amqp_url, rabbitmq.stream_url)
+
+    def _private_folder(self) -> Path:
+        if self._folder is None:
+            _remove_abandoned()
+            self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX))
+            _write_owner(self._folder)
+            self._cleanup.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        return self._folder
+
+    def _answer(self, listener: Listener) -> None:
+        while True:
+            try:
+                asking = listener.accept()
+            except OSError:  # closed: the session is over
+                return
+            with suppress(OSError), asking:
+                try:
+                    asking.send(astuple(self.get()))
+                except Exception as error:  # noqa: BLE001 the worker that asked has to hear of it
+                    asking.send(str(error))
+
+
+def _write_owner(folder: Path) -> None:
+    pid = os.getpid()
+    (folder / "owner").write_text(f"{pid} {process_table()[pid][2]}")
+
+
+def _remove_abandoned() -> None:
+    """Remove what killed test sessions left in the temporary folder."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
+        with suppress(OSError, ValueError):
+            pid, _, start = (folder / "owner").read_text().partition(" ")
+            if not is_alive(int(pid), start):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _configured() -> Servers | None:
+    urls = [setting(name) for name in ("TEST_POSTGRES_URL", "TEST_AMQP_URL", "TEST_STREAM_URL")]
+    if not any(urls):
+        return None
+    postgres_url, amqp_url, stream_url = urls
+    if postgres_url and amqp_url and stream_url:
+        return Servers(postgres_url, amqp_url, stream_url)
+    message = "set all of REMIT_TEST_POSTGRES_URL, REMIT_TEST_AMQP_URL and REMIT_TEST_STREAM_URL, or none"
+    raise pytest.UsageError(message)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare, without starting anything."""
+    if not hasattr(config, "workerinput"):
+        config.stash[_OWNER] = SessionServers()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what the session started."""
+    owner = config.stash.get(_OWNER, None)
+    if owner is not None:
+        owner.close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell an xdist worker, before it starts, where to ask for the servers."""
+    node.workerinput[_ADDRESS] = node.config.stash[_OWNER].address()
+
+
+@pytest.fixture(scope="session")
+def servers(pytestconfig: pytest.Config) -> Servers:
+    """Return the URLs of this test session's PostgreSQL and RabbitMQ."""
+    owner = pytestconfig.stash.get(_OWNER, None)
+    if owner is not None:
+        return owner.get()
+    worker_input: dict[str, str] = pytestconfig.workerinput  # type: ignore[attr-defined]
+    with Client(worker_input[_ADDRESS], "AF_UNIX") as controller:
+        answer = controller.recv()
+    if isinstance(answer, str):
+        pytest.fail(f"no test servers: {answer}")
+    return Servers(*answer)
