@@ -39,7 +39,7 @@ class UnitOfWork:
     Rows of other organizations do not exist in it; the database sees to that. Nobody commits: leaving the door does.
     """
 
-    def __init__(self, units: Units, session: AsyncSession, raw: Any, caller: Caller, permit: Permit) -> None:  # noqa: ANN401
+    def __init__(self, units: Units, session: AsyncSession, raw: Any, caller: Caller, permit: Permit) -> None:
         self.caller = caller
         self.settings = units.settings
         self.permit = permit
@@ -71,7 +71,7 @@ class UnitOfWork:
         """The row with this id, or None; asks no policy."""
         return await self._session.get(row, row_id, with_for_update=lock or None, populate_existing=lock)
 
-    async def first(self, statement: Executable) -> Any:  # noqa: ANN401  (the statement's own row type)
+    async def first(self, statement: Executable) -> Any:
         """The first result's first column (an ORM row, usually), or None."""
         return (await self._session.execute(statement)).scalars().first()
 
@@ -125,6 +125,25 @@ class UnitOfWork:
             self._session.expunge_all()
             await self._raw.execute(f"select set_config('app.organization_id', '{caller.organization_id}', true)")
         self.caller = caller
+
+    @asynccontextmanager
+    async def _savepoint(self) -> AsyncIterator[None]:
+        """For consumers: what the block did is kept whole, or undone whole when it raises, its facts included."""
+        await self._flush_facts()
+        caller, wakes = self.caller, len(self._after)
+        await self._raw.execute("savepoint consumed")
+        try:
+            yield
+            await self._flush_facts()
+        except Exception:
+            self._facts.clear()
+            del self._after[wakes:]
+            self._session.expunge_all()
+            await self._session.rollback()  # ends the session's own bookkeeping; the transaction is ours and goes on
+            await self._raw.execute("rollback to savepoint consumed; release savepoint consumed")
+            self.caller = caller
+            raise
+        await self._raw.execute("release savepoint consumed")
 
     async def _flush_facts(self) -> None:
         await self._session.flush()
