@@ -173,6 +173,8 @@ class StepEnded(RunFact):
     iteration: int
     attempt: int
     kind: str
+    owner_id: str = ""
+    """Whose run it is: its caller's user, or `api_key:<id>`."""
     agent_id: UUID | None = None
     agent_semver: str = ""
     provider: str = ""

@@ -1,0 +1,7 @@
+"""`python -m billing api|work|all`."""
+
+from billing.main import build
+from billing.settings import Settings
+from chassis.process import main
+
+main(build, Settings, "billing")

@@ -1,0 +1,1 @@
+"""Billing's bus door: what follows here from what happened elsewhere."""

@@ -1,0 +1,14 @@
+"""A new organization gets its subscription."""
+
+from __future__ import annotations
+
+from billing.usecases import subscriptions
+from chassis.facts import on
+from chassis.uow import UnitOfWork
+from contracts.identity import OrganizationCreated, OrganizationRestated
+
+
+@on(OrganizationCreated, OrganizationRestated)
+async def create_subscription(uow: UnitOfWork, fact: OrganizationCreated | OrganizationRestated) -> None:
+    """The subscription of the plan it was made with; a restated organization that has one keeps it."""
+    await subscriptions.create_subscription(uow, plan_id=fact.plan_tier)

@@ -1,0 +1,22 @@
+"""Billing's table of contents."""
+
+import billing
+from billing.api import subscriptions, usage
+from billing.consumers import counts, organizations, steps
+from billing.settings import Settings
+from billing.usecases.across import restate_subscriptions
+from chassis.facts import handlers_in
+from chassis.migrate import migrations_of
+from chassis.service import Service
+
+
+def build(settings: Settings) -> Service:
+    """The billing service, ready to run."""
+    return Service(
+        "billing",
+        settings,
+        migrations=migrations_of(billing),
+        routers=[subscriptions.router, usage.router],
+        consumers=handlers_in(organizations, steps, counts),
+        restate={"subscription": restate_subscriptions},
+    )

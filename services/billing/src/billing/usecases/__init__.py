@@ -1,0 +1,1 @@
+"""What a caller of billing can do, one function each."""
