@@ -1,1 +1,1 @@
-
+"""Remit's policy decision point: the role matrix, the policy language, bundles and decisions."""
