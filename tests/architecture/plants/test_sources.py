@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from remit_local.dev.dependencies import undeclared
 from remit_local.dev.rooms import misplaced, missing, undeclared_strangers
 from remit_local.dev.sources import chassis_lines, long_files, long_functions, read_sources
 from remit_local.dev.verticals import verticals
@@ -104,3 +105,14 @@ def test_the_files_of_a_route_are_followed_to_its_table(empty: Path) -> None:
         "audit.usecases.entries",
         "contracts.audit",
     )
+
+
+def test_an_undeclared_import_is_named(empty: Path) -> None:
+    put(empty, "libs/chassis/pyproject.toml", '[project]\nname = "remit-chassis"\ndependencies = ["pydantic>=2"]\n')
+    put(empty, "libs/contracts/pyproject.toml", '[project]\nname = "remit-contracts"\n')
+    audit = '[project]\nname = "remit-audit"\ndependencies = ["remit-chassis"]\n'
+    put(empty, "services/audit/pyproject.toml", audit)
+    put(empty, "services/audit/src/audit/api/entries.py", "import json\nimport chassis\nimport pydantic_core\n")
+    assert not undeclared(empty)
+    path = put(empty, "services/audit/src/audit/api/entries.py", "import yaml\n")
+    assert undeclared(empty) == [f"{path}: remit-audit imports yaml and does not declare it"]
