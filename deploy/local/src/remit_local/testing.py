@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from remit_local import containers
 from remit_local.environment import setting
 from remit_local.postgres import Postgres
 from remit_local.process import is_alive, process_table
@@ -68,8 +67,11 @@ class SessionServers:
 
     def _start(self) -> Servers:
         folder = self._private_folder()
-        if setting("TEST_SERVERS") != "private" and containers.engine_answers():
-            return Servers(*containers.start_containers(self._cleanup, folder))
+        if setting("TEST_SERVERS") != "private":
+            from remit_local import containers  # its import costs every session, its use is rare
+
+            if containers.engine_answers():
+                return Servers(*containers.start_containers(self._cleanup, folder))
         return self._start_private(folder)
 
     def _start_private(self, folder: Path) -> Servers:
@@ -152,15 +154,27 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput[_ADDRESS] = node.config.stash[_OWNER].address()
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the servers before the first test's clock runs, where a collected test wants them."""
+    if session.config.option.collectonly:
+        return
+    if any("servers" in getattr(item, "fixturenames", ()) for item in session.items):
+        _ask(session.config)
+
+
 @pytest.fixture(scope="session")
 def servers(pytestconfig: pytest.Config) -> Servers:
     """Return the URLs of this test session's PostgreSQL and RabbitMQ."""
-    owner = pytestconfig.stash.get(_OWNER, None)
+    return _ask(pytestconfig)
+
+
+def _ask(config: pytest.Config) -> Servers:
+    owner = config.stash.get(_OWNER, None)
     if owner is not None:
         return owner.get()
-    worker_input: dict[str, str] = pytestconfig.workerinput  # type: ignore[attr-defined]
+    worker_input: dict[str, str] = config.workerinput  # type: ignore[attr-defined]
     with Client(worker_input[_ADDRESS], "AF_UNIX") as controller:
         answer = controller.recv()
     if isinstance(answer, str):
-        pytest.fail(f"no test servers: {answer}")
+        raise pytest.UsageError(f"no test servers: {answer}")
     return Servers(*answer)
