@@ -1,0 +1,1 @@
+"""Policy's HTTP door."""

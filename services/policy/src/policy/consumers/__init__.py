@@ -1,0 +1,1 @@
+"""Policy's bus door: what follows here from what happened elsewhere."""

@@ -1,0 +1,14 @@
+"""An organization that is gone has no policies."""
+
+from __future__ import annotations
+
+from chassis.facts import on
+from chassis.uow import UnitOfWork
+from contracts.identity import OrganizationDeleted
+from policy.usecases import policies
+
+
+@on(OrganizationDeleted)
+async def delete_organization_policies(uow: UnitOfWork, _: OrganizationDeleted) -> None:
+    """Its rules go with it."""
+    await policies.delete_organization_policies(uow)

@@ -1,0 +1,23 @@
+"""Policy's table of contents."""
+
+import policy
+from chassis.facts import handlers_in
+from chassis.migrate import migrations_of
+from chassis.service import Service
+from policy.api import decisions, policies
+from policy.consumers import decisions as decision_facts
+from policy.consumers import organizations
+from policy.settings import Settings
+from policy.usecases.across import restate_bundles
+
+
+def build(settings: Settings) -> Service:
+    """The policy service, ready to run."""
+    return Service(
+        "policy",
+        settings,
+        migrations=migrations_of(policy),
+        routers=[policies.router, decisions.router],
+        consumers=handlers_in(organizations, decision_facts),
+        restate={"bundle": restate_bundles},
+    )

@@ -1,0 +1,7 @@
+"""What policy is told from outside."""
+
+from chassis.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Policy needs nothing beyond what every service does."""

@@ -1,0 +1,1 @@
+"""What a caller of policy can do, one function each."""

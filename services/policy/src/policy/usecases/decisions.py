@@ -1,0 +1,59 @@
+"""Decisions: kept as the services record them, simulated for whoever writes rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.dialects.postgresql import insert
+
+from chassis.uow import UnitOfWork
+from contracts.policy import DecisionRecorded
+from pdp.bundle import Bundle
+from pdp.decide import decide
+from pdp.request import Decision as Verdict
+from pdp.request import DecisionRequest, Principal, Resource, RunContext
+from policy.tables.decisions import Decision
+from policy.usecases.bundles import get_bundle
+
+
+async def record_decisions(uow: UnitOfWork, facts: Sequence[tuple[DecisionRecorded, str, datetime]]) -> None:
+    """Keep decisions of the organization, each once: `(fact, service, time)`."""
+    rows = [
+        {**fact.model_dump(exclude={"decision_id"}), "id": fact.decision_id, "organization_id": uow.organization_id,
+         "service": service, "decided_at": time}
+        for fact, service, time in facts
+    ]  # fmt: skip
+    await uow.execute(insert(Decision).values(rows).on_conflict_do_nothing())
+
+
+async def get_decision(uow: UnitOfWork, decision_id: UUID) -> Decision:
+    """One decision."""
+    return await uow.get(Decision, decision_id)
+
+
+async def simulate_decision(  # noqa: PLR0913  (a question has these parts)
+    uow: UnitOfWork,
+    *,
+    principal: Mapping[str, Any],
+    action: str,
+    resource: Mapping[str, Any],
+    run: Mapping[str, Any] | None,
+    request: Mapping[str, Any],
+) -> Verdict:
+    """What would be decided now, with the truth of every clause; nothing is recorded and nothing is done."""
+    row = await get_bundle(uow)
+    bundle = Bundle.load(row.source) if row else None
+    organization_id = str(uow.organization_id)
+    question = DecisionRequest(
+        principal=Principal(organization_id=organization_id, **principal),
+        action=action,
+        resource=Resource(organization_id=organization_id, **resource),
+        organization_id=organization_id,
+        run=RunContext(**run) if run is not None else None,
+        request=dict(request),
+        now=uow.now,
+    )
+    return decide(question, bundle, explain=True)
