@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import functools
-import importlib.util
 import inspect
 import ipaddress
 import os
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
     from types import FrameType
 
-pytest_plugins = ["remit_local.testing"] if importlib.util.find_spec("remit_local.testing") else []
+pytest_plugins = ["remit_local.testing"]
 
 SECONDS_PER_TEST = 60
 GRACE_SECONDS = 5
