@@ -65,8 +65,7 @@ class _Route(APIRoute):
             request.scope["remit.caller"] = caller
             if permission != ANYONE:
                 rules = await door.rules.of(caller.organization_id)
-                resource_id = next(iter(request.path_params.values()), "")
-                request.scope["remit.permit"] = admit(caller, permission, rules, str(resource_id), named=named)
+                request.scope["remit.permit"] = admit(caller, permission, rules, named=named)
             else:
                 request.scope["remit.permit"] = Permit.system()
             return await inner(request)

@@ -47,6 +47,10 @@ _CONSUMER = (
   done_at timestamptz not null default now()
 )""",
     "create index inbox_done_idx on inbox (done_at)",
+    """create table organization_rules (
+  organization_id uuid primary key, status text not null default 'unknown', status_version integer not null default 0,
+  bundle_version integer not null default 0, bundle_source bytea not null default ''
+)""",
 )
 
 # DETACH CONCURRENTLY can't run in a function. The plain one locks the whole log, but only its one writer (the relay,
@@ -149,7 +153,7 @@ def chassis_tables(service: str, *, sinks: Sequence[str] = ()) -> list[str]:
 
 def drop_chassis_tables() -> list[str]:
     """The way back."""
-    tables = "outbox, fact_log, fact_head, organization_head, fact_epoch, fact_offset, parked_fact, inbox"
+    tables = "outbox, fact_log, fact_head, organization_head, fact_epoch, fact_offset, parked_fact, inbox, organization_rules"
     functions = "fact_log_make_days(integer), fact_log_drop_days(integer), inbox_purge(integer), parked_organizations()"
     return [f"drop table {tables} cascade", f"drop function {functions}"]
 
@@ -221,6 +225,7 @@ def _consumer_rights(service: str, sinks: Sequence[str]) -> list[str]:
         f"grant select, insert, update on fact_offset to {', '.join((doors, batch, *sinks))}",
         *isolate(service, "parked_fact", privileges="select, insert, update"),
         *isolate(service, "inbox", batch=False, privileges="select, insert"),
+        *isolate(service, "organization_rules", privileges="select, insert, update"),
         *(f"create policy {sink}_insert on parked_fact for insert to {sink} with check (true)" for sink in sinks),
         *(f"grant insert on parked_fact to {sink}" for sink in sinks),
     ]

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from chassis.errors import ForbiddenError, NotFoundError
 
-Judge = Callable[[str, str, Mapping[str, Any]], None]
+Judge = Callable[[str, str, Mapping[str, Any]], object]
 """Asks the organization's rules about (resource kind, id, attributes); raises ForbiddenError."""
 
 
@@ -20,6 +20,8 @@ class Permit:
     own_only: bool
     """True when the caller's roles grant it for its own things only: rows with `created_by` of the caller."""
     owner_id: str
+    masked: tuple[str, ...] = ()
+    """Fields this caller may not be shown: a run's input and output, for a viewer."""
     judge: Judge | None = None
     """Set when the organization has rules for this permission."""
     judged: bool = field(default=False, init=False)

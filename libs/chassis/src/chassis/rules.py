@@ -32,7 +32,7 @@ from contracts.identity import (
 from contracts.policy import BundlePublished, BundleRestated, BundleState
 from pdp.bundle import Bundle
 from pdp.decide import Decision, DecisionRequest, Principal, Resource, RunContext, decide
-from pdp.matrix import allowed
+from pdp.matrix import allowed, masked_fields
 
 if TYPE_CHECKING:
     from chassis.uow import UnitOfWork
@@ -90,31 +90,34 @@ class RuleBook:
             return Rules(row["status"], row["bundle_version"], bundle, time.monotonic())
 
 
-def admit(caller: Caller, permission: str, rules: Rules, resource_id: str, *, named: bool) -> Permit:
+def admit(caller: Caller, permission: str, rules: Rules, *, named: bool) -> Permit:
     """The permit for a route's permission; ForbiddenError when roles, scopes or rules say no.
 
-    `named` says that the route is about one thing (an id in its path): the organization's rules are then asked with
-    that thing in hand, by `UnitOfWork.get`. Otherwise they are asked here, about the kind alone.
+    `named` says that the route is about one thing (an id in its path): where the organization has rules, they are then
+    asked with that thing in hand, by `UnitOfWork.get`. Otherwise they are asked here, about the kind alone.
     """
     if rules.status in ("suspended", "deleted"):
         raise ForbiddenError(f"This organization is {rules.status}.", code=f"organization_{rules.status}")
-    reach = allowed(caller.roles, permission)
-    if reach == "no":
-        raise ForbiddenError(f"Your role does not allow {permission}.", code="missing_permission")
     if caller.scopes and not in_scope(caller.scopes, permission):
         raise ForbiddenError(f"This key's scopes do not include {permission}.", code="missing_scope")
-    permit = Permit(permission, own_only=reach == "own", owner_id=caller.owner_id)
-    kind = permission.partition(":")[0]
-    if rules.bundle is not None and rules.bundle.has_rules(kind, permission):
+    kind, bundle = permission.partition(":")[0], rules.bundle
+    reach = bundle.allowed(caller.roles, permission) if bundle else allowed(caller.roles, permission)
+    permit = Permit(permission, reach == "own", caller.owner_id, masked_fields(caller.roles, permission))
+    if bundle is None or not bundle.has_rules(kind, permission):
+        if reach == "no":
+            raise ForbiddenError(f"Your role does not allow {permission}.", code="missing_permission")
+        return permit
 
-        def judge(kind: str, row_id: str, attributes: Mapping[str, Any]) -> None:
-            decision = decide_for(caller, permission, rules, kind, row_id, attributes)
-            if decision.effect != "allow":
-                raise DeniedError(decision, kind, row_id, permission)
+    def judge(kind: str, row_id: str, attributes: Mapping[str, Any]) -> Decision:
+        decision = decide_for(caller, permission, rules, kind, row_id, attributes)
+        if not decision.is_allowed:
+            raise DeniedError(decision, kind, row_id, permission)
+        return decision
 
-        permit.judge = judge
-        if not named:
-            permit.check(kind, resource_id, {"created_by": caller.owner_id})
+    permit.judge = judge
+    if not named:
+        permit.own_only = judge(kind, "", {}).own_only
+        permit.judged = True
     return permit
 
 
