@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from contracts.envelope import Fact
@@ -22,6 +22,8 @@ class AgentState(Fact):
     status: str
     risk_level: str
     current_version: str = ""
+    changes: dict[str, list[Any]] = {}
+    """What changed: `{field: [before, after]}`."""
 
 
 class AgentCreated(AgentState):
@@ -68,6 +70,8 @@ class OrchestrationState(Fact):
     pattern: str
     status: str
     current_version: str = ""
+    changes: dict[str, list[Any]] = {}
+    """What changed: `{field: [before, after]}`."""
 
 
 class OrchestrationCreated(OrchestrationState):
@@ -111,6 +115,8 @@ class ModelCredentialState(Fact):
     version: int
     name: str
     provider: str
+    changes: dict[str, list[Any]] = {}
+    """What changed: `{field: [before, after]}`."""
 
 
 class ModelCredentialCreated(ModelCredentialState):
