@@ -19,6 +19,8 @@ __all__ = ["Assignee", "Bundle", "BundleDocument", "BundleError"]
 MAX_RULES_PER_ACTION: Final = 200
 MATRIX_PRIORITY: Final = 0
 """Where the role matrix stands: a policy's priority is at least this."""
+_NARROWED: Final = 10_000
+"""How many (permission, roles) pairs are kept laid out."""
 _FORMAT: Final = "remit-bundle/1"
 
 
@@ -79,9 +81,18 @@ class Lane:
 
     final_denials: tuple[BoundRule, ...]
     tiers: tuple[Tier, ...]
-    """Highest priority first; the last of them shares its priority with the role matrix."""
+    """Highest priority first; after the last of them comes the role matrix."""
     roots: tuple[str, ...]
     """The names its conditions speak of: nothing else need be handed to them."""
+
+    def for_roles(self, roles: frozenset[str]) -> Lane:
+        """What is left of the lane for somebody with these roles."""
+        tiers = [
+            Tier(tier.priority, *(_for_roles(rules, roles) for rules in (tier.denials, tier.allowances, tier.duties)))
+            for tier in self.tiers
+        ]
+        full = tuple(tier for tier in tiers if tier.denials or tier.allowances or tier.duties)
+        return Lane(_for_roles(self.final_denials, roles), full, self.roots)
 
     def rules(self) -> Iterable[BoundRule]:
         """Every rule of the lane, in the order of decision."""
@@ -90,8 +101,12 @@ class Lane:
             yield from (*tier.denials, *tier.duties, *tier.allowances)
 
 
+def _for_roles(rules: tuple[BoundRule, ...], roles: frozenset[str]) -> tuple[BoundRule, ...]:
+    return tuple(rule for rule in rules if rule.rule.roles is None or not rule.rule.roles.isdisjoint(roles))
+
+
 class Bundle:
-    """One organization's rules at one revision, ready to decide with. Immutable."""
+    """One organization's rules at one revision, ready to decide with. Immutable to its users."""
 
     def __init__(self, organization_id: str, revision: int, documents: Sequence[BundleDocument]) -> None:
         self.organization_id = organization_id
@@ -100,6 +115,7 @@ class Bundle:
         parsed = [(each, parse_document(each.rules_yaml)) for each in self.documents]
         self._roles = _custom_roles(parsed)
         self._lanes = _lanes(parsed)
+        self._narrowed: dict[tuple[str, frozenset[str]], Lane] = {}
 
     @classmethod
     def compile(cls, organization_id: str, revision: int, documents: Sequence[BundleDocument]) -> Self:
@@ -153,9 +169,17 @@ class Bundle:
             return False
         return permission in self._lanes or any(permission in role.grants for role in self._roles.values())
 
-    def lane(self, permission: str) -> Lane | None:
-        """The rules about a permission; None when there are none."""
-        return self._lanes.get(permission)
+    def lane(self, permission: str, roles: frozenset[str]) -> Lane | None:
+        """The rules about a permission that concern somebody with these roles (see `roles_of`); None without any."""
+        lane = self._lanes.get(permission)
+        if lane is None:
+            return None
+        narrowed = self._narrowed.get((permission, roles))
+        if narrowed is None:
+            if len(self._narrowed) >= _NARROWED:
+                self._narrowed.clear()
+            narrowed = self._narrowed[permission, roles] = lane.for_roles(roles)
+        return narrowed
 
     def roles_of(self, roles: frozenset[str]) -> frozenset[str]:
         """The roles, with those that custom roles stand for."""

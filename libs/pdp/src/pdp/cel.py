@@ -14,10 +14,10 @@ from cel_expr_python import cel  # type: ignore[import-untyped]  # ships stubs, 
 MAX_TEXT: Final = 16_384
 """An expression above this many characters is refused before it is parsed."""
 _CACHED: Final = 8_192
-_INT64: Final = 2**63
 _PLACE: Final = re.compile(r"<input>:(-?\d+):(-?\d+): (.*)")
 _TRAILER: Final = re.compile(r"\s*(\[[A-Z_]+\]|\(in container ''\))\s*$")
-_ATOMS: Final = frozenset((str, float, bool, type(None), bytes))
+_ATOMS: Final = frozenset((str, int, float, bool, type(None), bytes))
+_KEYS: Final = frozenset((str,))
 
 
 class ExpressionError(ValueError):
@@ -59,7 +59,14 @@ class Expression:
         ExpressionError when the engine cannot hold one of them.
         """
         try:
-            return self._environment.Activation(data={name: plain(value) for name, value in values.items()})
+            return self.hold({n: v if type(v) is datetime else plain(v) for n, v in values.items()})
+        except RecursionError:
+            raise ExpressionError("a value is too deep for expressions") from None
+
+    def hold(self, values: Mapping[str, Any]) -> Any:
+        """`bind`, for values that are already in types the engine knows."""
+        try:
+            return self._environment.Activation(data=values)
         except (RuntimeError, UnicodeError) as error:
             raise ExpressionError(f"a value is not for expressions: {error}") from None
 
@@ -111,27 +118,21 @@ def _located(text: str) -> ExpressionError:
 
 
 def plain(value: Any) -> Any:
-    """The same value in types the engine knows: one foreign type anywhere would spoil every look at the whole."""
+    """The same value in types the engine knows: one foreign type anywhere would spoil every look at the whole.
+
+    Times become RFC 3339 text, which `timestamp()` reads: the engine takes them only as whole roots.
+    """
     kind = type(value)
-    if kind in _ATOMS or kind is datetime:
+    if kind in _ATOMS:
         return value
-    if kind is int:
-        return value if -_INT64 <= value < 2 * _INT64 else float(value) if abs(value) < 2**1000 else str(value)
+    if kind is dict and _ATOMS.issuperset(map(type, value.values())) and _KEYS.issuperset(map(type, value)):
+        return value
     if isinstance(value, Mapping):
-        return {key if type(key) is str else str(key): plain_inside(each) for key, each in value.items()}
+        return {key if type(key) is str else str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain_inside(each) for each in value]
+        return [plain(each) for each in value]
     if isinstance(value, Enum):
         return plain(value.value)
-    return str(value)
-
-
-def plain_inside(value: Any) -> Any:
-    """`plain` for a member of a map or list, where the engine takes no times: they become RFC 3339 text."""
-    if type(value) in _ATOMS:
-        return value
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
-    if isinstance(value, timedelta):
-        return f"{value.total_seconds():f}s"
-    return plain(value)
+    return f"{value.total_seconds():f}s" if isinstance(value, timedelta) else str(value)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from pdp.bundle import Assignee, BoundRule, Bundle, Lane, Tier
-from pdp.cel import ExpressionError
+from pdp.cel import ExpressionError, plain
 from pdp.matrix import GRANTS, MASKED_FIELDS, PLATFORM_ROLES, holds
 from pdp.request import Clause, Decision, DecisionRequest, Obligation, Principal, Resource, RunContext
 
@@ -77,8 +77,8 @@ class _Scan:
     def __init__(self, request: DecisionRequest, bundle: Bundle | None) -> None:
         self._request = request
         self._bundle = bundle
-        self._lane: Lane | None = bundle.lane(request.action) if bundle else None
         self._roles = bundle.roles_of(request.principal.roles) if bundle else request.principal.roles
+        self._lane: Lane | None = bundle.lane(request.action, self._roles) if bundle else None
         self._keys: frozenset[Assignee] | None = None
         self._bound: Any = None
 
@@ -139,12 +139,8 @@ class _Scan:
             policy_id, role = granted
             return Decision("allow", MATRIX_RULE, f"role:{role}", revision, policy_id, tuple(duties), error=error)
         by_role = GRANTS[request.action]
-        best: tuple[int, str] | None = None
-        for role in sorted(self._roles & by_role.keys()):
-            strength = self._strength(role)
-            if strength and (best is None or strength > best[0]):
-                best = strength, role
-        if best is None:
+        best = max([(self._strength(role), role) for role in self._roles if role in by_role], default=(_NOT, ""))
+        if best[0] == _NOT:
             return Decision("deny", DEFAULT_RULE, "no_rule_allows", revision, error=error)
         if best[0] == _MASKED:
             duties.append({"mask": list(MASKED_FIELDS)})
@@ -161,9 +157,6 @@ class _Scan:
         return _DEPENDS if reaches is None and not resource.id else _NOT
 
     def _applies(self, rule: BoundRule) -> bool:
-        roles = rule.rule.roles
-        if roles is not None and roles.isdisjoint(self._roles):
-            return False
         if rule.assignees is None:
             return True
         if self._keys is None:
@@ -180,9 +173,9 @@ class _Scan:
             return True
         if self._bound is None:
             try:
-                self._bound = condition.expression.bind(self._values())
-            except ExpressionError as error:
-                return error.message
+                self._bound = condition.expression.hold(self._values())
+            except (ExpressionError, RecursionError) as error:
+                return str(error)
         return condition.expression.truth(self._bound)
 
     def _values(self) -> dict[str, Any]:
@@ -231,7 +224,7 @@ def _principal(request: DecisionRequest) -> dict[str, Any]:
 
 def _resource(request: DecisionRequest) -> dict[str, Any]:
     resource = request.resource
-    return {"kind": resource.kind, "id": resource.id, "attr": resource.attr}
+    return {"kind": resource.kind, "id": resource.id, "attr": plain(resource.attr)}
 
 
 def _run(request: DecisionRequest) -> dict[str, Any]:
@@ -252,6 +245,6 @@ _VALUES: Final[Mapping[str, Any]] = {
     "resource": _resource,
     "run": _run,
     "action": lambda request: request.action,
-    "request": lambda request: request.request,
+    "request": lambda request: plain(request.request),
     "now": lambda request: request.now,
 }
