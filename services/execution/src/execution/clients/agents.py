@@ -1,0 +1,126 @@
+"""The port through which a step reaches an agent of any kind, and how such a call fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from execution.domain.documents import Json
+
+
+class AgentErrorCode(StrEnum):
+    """Why a call of an agent failed; stable, part of the product's API."""
+
+    TIMEOUT = "timeout"
+    RATE_LIMITED = "rate_limited"
+    UNAVAILABLE = "unavailable"
+    INVALID_OUTPUT = "invalid_output"
+    INVALID_OUTPUT_SCHEMA = "invalid_output_schema"
+    INVALID_INPUT = "invalid_input"
+    EXPRESSION_FAILED = "expression_failed"
+    REFUSED = "refused"
+    REJECTED = "rejected"
+    UNAUTHORIZED = "unauthorized"
+    TOO_LARGE = "too_large"
+    URL_REFUSED = "url_refused"
+    NOT_SUPPORTED_YET = "not_supported_yet"
+
+
+_RETRYABLE = frozenset(
+    {
+        AgentErrorCode.TIMEOUT,
+        AgentErrorCode.RATE_LIMITED,
+        AgentErrorCode.UNAVAILABLE,
+        AgentErrorCode.INVALID_OUTPUT,
+    }
+)
+
+
+class AgentError(Exception):
+    """A call of an agent failed; the message is ours and holds no secret, prompt or answer."""
+
+    def __init__(
+        self,
+        code: AgentErrorCode,
+        message: str,
+        *,
+        retryable: bool | None = None,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.retryable = code in _RETRYABLE if retryable is None else retryable
+        self.input_tokens = input_tokens
+        """Tokens that were used all the same, and must be paid."""
+        self.output_tokens = output_tokens
+        self.retry_after_seconds = retry_after_seconds
+        """What the agent asked for, if it did; never trusted above the retry policy's cap."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCall:
+    """One attempt at one step."""
+
+    organization_id: UUID
+    run_id: UUID
+    node: str
+    iteration: int
+    attempt: int
+    config: Mapping[str, Json]
+    """The pinned version's configuration, as it is stored."""
+    input: Json
+    deadline_seconds: float
+    max_output_tokens: int
+    traceparent: str = ""
+    credential: str | None = field(default=None, repr=False)
+    """The key of a model's provider; for an `http` agent its bearer token, or `whsec_...` to sign with."""
+    on_delta: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
+    """Called with each piece of text as it is written; must return at once."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt at this step, so that an agent can tell a repetition."""
+        return f"{self.run_id}:{self.node}:{self.iteration}"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentResult:
+    """What an agent answered, and what it used."""
+
+    output: Json
+    input_tokens: int = 0
+    output_tokens: int = 0
+    model: str = ""
+    """The model that the definition names, which is the one that is priced; empty when no model is known."""
+    answered_by: str = ""
+    """What the provider says answered, usually a dated name."""
+    usage_estimated: bool = False
+    """The provider counted no tokens, so they were estimated from the length of the texts."""
+
+
+class AgentRunner(Protocol):
+    """Calls agents of one kind."""
+
+    async def run(self, call: AgentCall) -> AgentResult:
+        """The agent's answer, or AgentError."""
+        ...
+
+
+class AgentKinds:
+    """Calls agents of every kind, each through its own runner."""
+
+    def __init__(self, runners: Mapping[str, AgentRunner]) -> None:
+        self._runners = runners
+
+    async def run(self, call: AgentCall) -> AgentResult:
+        """The answer of the runner for the agent's kind, or AgentError."""
+        runner = self._runners.get(call.config["kind"])
+        if runner is None:
+            raise AgentError(AgentErrorCode.NOT_SUPPORTED_YET, "Agents of this kind cannot be run yet.")
+        return await runner.run(call)

@@ -1,0 +1,166 @@
+"""Agents of kind `llm`: instructions, an input, a language model. What needs no model library happens here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+from chassis.outbound import OutboundClient
+from execution.clients.agents import AgentCall, AgentError, AgentErrorCode, AgentResult
+from execution.domain.agents import LlmAgent, ModelChoice
+from execution.domain.definitions import agent_of
+from execution.domain.documents import Json
+from execution.domain.expressions import ExpressionError
+from execution.domain.schemas import validate_input
+from execution.domain.templates import Template, compile_template, text_of
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a model answers, in OpenAI's protocol."""
+
+    base_url: str
+    api_key: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.base_url!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Everything a model is asked, and within which bounds."""
+
+    endpoint: Endpoint
+    model: str
+    is_openai: bool
+    instructions: str
+    prompt: str
+    temperature: float
+    max_output_tokens: int
+    output_schema: dict[str, Json] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said; its text is wrapped as `{"text": ...}` where no schema asks for more."""
+
+    output: Json
+    input_tokens: int
+    output_tokens: int
+    answered_by: str
+    usage_estimated: bool
+
+
+Ask: TypeAlias = Callable[[Question, AgentCall, OutboundClient], Awaitable[Answer]]
+
+
+class LlmRunner:
+    """Asks language models; the library that speaks to them is loaded by `warm` or by the first call."""
+
+    def __init__(self, outbound: OutboundClient, *, embedded: Endpoint | None = None) -> None:
+        self._outbound = outbound
+        self._embedded = embedded
+        self._ask: Ask | None = None
+        self._loading = asyncio.Lock()
+
+    async def warm(self) -> None:
+        """Load the model library aside (seconds of CPU, about 50 MB), so that no run waits for it."""
+        await self._loaded()
+
+    async def run(self, call: AgentCall) -> AgentResult:
+        """The model's answer: `{"text": ...}`, or the value that `output_schema` describes; or AgentError."""
+        spec = agent_of(call.config)
+        if not isinstance(spec, LlmAgent):
+            raise AgentError(AgentErrorCode.NOT_SUPPORTED_YET, "This runner asks agents of kind llm only.")
+        question = self._question(call, spec)
+        ask = self._ask or await self._loaded()
+        answer = await ask(question, call, self._outbound)
+        return _result(question, answer)
+
+    async def _loaded(self) -> Ask:
+        async with self._loading:
+            if self._ask is None:
+                self._ask = await asyncio.to_thread(_load)
+            return self._ask
+
+    def _question(self, call: AgentCall, spec: LlmAgent) -> Question:
+        return Question(
+            endpoint=self._endpoint(spec.model, call.credential),
+            model=spec.model.name,
+            is_openai=spec.model.provider == "openai",
+            instructions=_instructions(spec, call.input),
+            prompt=prompt_of(call.input),
+            temperature=spec.model.temperature,
+            max_output_tokens=min(spec.model.max_output_tokens, call.max_output_tokens),
+            output_schema=spec.output_schema,
+        )
+
+    def _endpoint(self, model: ModelChoice, credential: str | None) -> Endpoint:
+        if model.provider == "openai-compatible":
+            return Endpoint(str(model.base_url), credential)
+        if model.provider == "openai":
+            if credential is None:
+                raise AgentError(
+                    AgentErrorCode.UNAUTHORIZED, "This model needs a model credential, and none is stored."
+                )
+            return Endpoint(OPENAI_URL, credential)
+        if self._embedded is None:
+            raise AgentError(
+                AgentErrorCode.UNAVAILABLE,
+                "This installation runs no embedded model; name another provider.",
+                retryable=False,
+            )
+        return self._embedded
+
+
+def prompt_of(value: Json) -> str:
+    """What the model reads as its input: a text, or an object's only text, as it is; anything else as JSON."""
+    if isinstance(value, dict) and len(value) == 1:
+        only = next(iter(value.values()))
+        if isinstance(only, str):
+            return only
+    return "" if value is None or value == {} else text_of(value)
+
+
+def _instructions(spec: LlmAgent, value: Json) -> str:
+    properties = (spec.input_schema or {}).get("properties", {})
+    declared = {name: value[name] for name in properties if name in value} if isinstance(value, dict) else {}
+    try:
+        return text_of(_template(spec.instructions).render({"input": declared}))
+    except ExpressionError as error:
+        raise AgentError(AgentErrorCode.EXPRESSION_FAILED, f"The instructions cannot be filled: {error}.") from error
+
+
+@lru_cache(maxsize=512)
+def _template(instructions: str) -> Template:
+    return compile_template(instructions, ("input",))
+
+
+def _load() -> Ask:
+    from execution.clients.llm_library import ask  # noqa: PLC0415  (seconds and 50 MB that only this kind needs)
+
+    return ask
+
+
+def _result(question: Question, answer: Answer) -> AgentResult:
+    output_problems = validate_input(question.output_schema, answer.output)
+    if output_problems:
+        raise AgentError(
+            AgentErrorCode.INVALID_OUTPUT,
+            f"The model's answer does not fit output_schema at {output_problems[0].path or 'its root'}.",
+            input_tokens=answer.input_tokens,
+            output_tokens=answer.output_tokens,
+        )
+    return AgentResult(
+        output=answer.output,
+        input_tokens=answer.input_tokens,
+        output_tokens=answer.output_tokens,
+        model=question.model,
+        answered_by=answer.answered_by,
+        usage_estimated=answer.usage_estimated,
+    )
