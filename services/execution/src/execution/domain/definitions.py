@@ -138,7 +138,7 @@ class _Reading:
         elif key in self._config:
             self._note((key,), "invalid_value", f"{key} is one of: {', '.join(shapes)}")
         else:
-            self._note((), "missing_key", f"{key} is missing")
+            self._note((key,), "missing_key", f"{key} is missing")
         return None
 
     def refuse_provider(self) -> None:

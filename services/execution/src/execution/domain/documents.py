@@ -96,7 +96,7 @@ class _Builder:
         while not isinstance(event, (yaml.NodeEvent, yaml.StreamEndEvent)):
             event = next(self._events)
         if isinstance(event, yaml.StreamEndEvent):
-            self._stop(event, (), "invalid_yaml", "The text is empty")
+            raise DefinitionError([Problem(1, 1, "", "invalid_yaml", "The text is empty")])
         value = self._value(event, ())
         for event in self._events:
             if isinstance(event, yaml.DocumentStartEvent):

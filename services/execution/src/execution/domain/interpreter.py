@@ -16,7 +16,9 @@ from execution.domain.documents import Json
 from execution.domain.expressions import ExpressionError
 from execution.domain.graph import Graph
 from execution.domain.nodes import (
+    LEAVES,
     BranchNode,
+    Container,
     JoinMode,
     Leaf,
     LoopNode,
@@ -155,14 +157,8 @@ class _Walk:
     def visit(self, node: Node, iteration: int, before: Json) -> _Result | None:
         """How a node without an outcome of its own stands."""
         try:
-            if isinstance(node, ParallelNode):
-                return self.parallel(node, iteration, before)
-            if isinstance(node, MapNode):
-                return self.map(node, iteration)
-            if isinstance(node, BranchNode):
-                return self.branch(node, iteration, before)
-            if isinstance(node, LoopNode):
-                return self.loop(node, before)
+            if not isinstance(node, LEAVES):
+                return self.container(node, iteration, before)
             if node.input is not None:
                 self.steps.iteration = iteration
                 before = node.input.render(self.roots)
@@ -170,6 +166,16 @@ class _Walk:
             return _failed(EXPRESSION_FAILED, node)
         self.ready.append(Ready(node, iteration, before))
         return None
+
+    def container(self, node: Container, iteration: int, before: Json) -> _Result | None:
+        """How a node that holds chains stands."""
+        if isinstance(node, ParallelNode):
+            return self.parallel(node, iteration, before)
+        if isinstance(node, MapNode):
+            return self.map(node, iteration)
+        if isinstance(node, BranchNode):
+            return self.branch(node, iteration, before)
+        return self.loop(node, before)
 
     def parallel(self, node: ParallelNode, iteration: int, before: Json) -> _Result | None:
         """All branches side by side until enough of them have ended."""
@@ -237,7 +243,7 @@ class _Walk:
 
 
 class _Steps(Mapping[str, Json]):
-    """The root `steps`: each step that ended, from this time round if it ran in it, else from outside the loop."""
+    """The root `steps`: each step that ended, as of this time round if it ran in it, else as of the first time."""
 
     __slots__ = ("completed", "iteration", "skipped")
 

@@ -156,7 +156,9 @@ class LoopNode:
 
 
 Leaf: TypeAlias = AgentNode | ToolNode | WaitNode | SubrunNode
-Node: TypeAlias = Leaf | ParallelNode | MapNode | BranchNode | LoopNode
+Container: TypeAlias = ParallelNode | MapNode | BranchNode | LoopNode
+Node: TypeAlias = Leaf | Container
+LEAVES = (AgentNode, ToolNode, WaitNode, SubrunNode)
 NODE_KINDS: dict[str, Any] = {
     kind.kind: kind for kind in (AgentNode, ToolNode, ParallelNode, MapNode, BranchNode, LoopNode, WaitNode, SubrunNode)
 }

@@ -76,7 +76,7 @@ def _compile_part(source: Json, path: Path, roots: tuple[str, ...], holes: list[
         return _compile_text(source, path, roots, holes) if "${" in source else _constant(source)
     if isinstance(source, dict):
         parts = [(key, _compile(value, (*path, key), roots, holes)) for key, value in source.items()]
-        return lambda scope: {key: render(scope) for key, render in parts}
+        return lambda scope: _filled(parts, scope)
     if isinstance(source, list):
         items = [_compile(value, (*path, index), roots, holes) for index, value in enumerate(source)]
         return lambda scope: [render(scope) for render in items]
@@ -85,6 +85,13 @@ def _compile_part(source: Json, path: Path, roots: tuple[str, ...], holes: list[
 
 def _constant(value: Json) -> Render:
     return lambda _scope: value
+
+
+def _filled(parts: list[tuple[str, Render]], scope: Mapping[str, Json]) -> dict[str, Json]:
+    filled = {}
+    for key, render in parts:
+        filled[key] = render(scope)
+    return filled
 
 
 def _compile_text(text: str, path: Path, roots: tuple[str, ...], holes: list[Hole]) -> Render:
@@ -102,6 +109,9 @@ def _compile_text(text: str, path: Path, roots: tuple[str, ...], holes: list[Hol
 
 def _pieces(text: str) -> Iterator[str | tuple[str]]:
     """Literal text as it is, the source of each hole in a tuple."""
+    if text.startswith("${") and text.find("}") == len(text) - 1 and text.count("{") == 1:
+        yield (text[2:-1],)
+        return
     at, literal = 0, ""
     while match := _OPEN.search(text, at):
         literal += text[at : match.start()]

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.domain.agents import HttpAgent, LlmAgent
+from execution.domain.definitions import (
+    agent_of,
+    orchestration_of,
+    parse_agent,
+    parse_orchestration,
+)
+from execution.domain.nodes import Effects
+from execution.domain.orchestrations import Parallel, Sequential
+from execution.domain.problems import MAX_PROBLEMS, DefinitionError
+from execution.domain.retries import RetryPolicy
+
+AGENT = """\
+apiVersion: agent/v1
+kind: llm
+model: {provider: embedded, temperature: 0, max_output_tokens: 60}
+instructions: "Write about ${input.topic}."
+input_schema: {type: object, properties: {topic: {type: string}}, required: [topic]}
+limits: {max_cost_usd: "0.50", max_tokens: 20000, max_tool_calls: 20, timeout: 60s}
+retry: {max: 3, backoff: exponential, base: 1s, cap: 60s, jitter: full, not_on: [policy_denied, invalid_input]}
+"""
+HTTP = """\
+apiVersion: agent/v1
+kind: http
+http: {url: "https://agents.example.com/run", headers: {X-Team: desk}, timeout: 30s}
+effects: read
+"""
+SEQUENTIAL = """\
+apiVersion: orchestration/v1
+pattern: sequential
+input_schema: {type: object, properties: {topic: {type: string}}}
+limits: {max_cost_usd: "2.00", max_tokens: 200000, max_steps: 50, timeout: 15m, max_depth: 3}
+defaults: {retry: {max: 5}, step_timeout: 120s}
+flow: {priority: 3}
+steps:
+  - {id: draft, agent: writer, in: {topic: "${input.topic}"}}
+  - {id: edit, agent: editor, in: {text: "${steps.draft.output.text}"}}
+"""
+PARALLEL = """\
+apiVersion: orchestration/v1
+pattern: parallel
+branches: [{id: a, agent: legal}, {id: b, agent: risk}]
+join: {mode: quorum, quorum: 2, on_branch_error: skip}
+merge: {agent: summarizer}
+"""
+
+
+def refused(text: str, **options: Any) -> list[tuple[int, str, str]]:
+    parse = parse_orchestration if "orchestration/v1" in text else parse_agent
+    with pytest.raises(DefinitionError) as caught:
+        parse(text, **options)
+    return [(problem.line, problem.path, problem.code) for problem in caught.value.problems]
+
+
+def test_an_llm_agent() -> None:
+    definition = parse_agent(AGENT)
+    spec = definition.spec
+    assert isinstance(spec, LlmAgent)
+    assert spec.limits.max_cost_usd == 500_000
+    assert spec.timeout_seconds == 60
+    assert spec.effects is Effects.READ
+    assert spec.retry is not None
+    assert spec.retry.policy() == RetryPolicy(not_on=frozenset({"policy_denied", "invalid_input"}))
+    assert agent_of(definition.config) == spec
+
+
+def test_an_http_agent() -> None:
+    spec = parse_agent(HTTP).spec
+    assert isinstance(spec, HttpAgent)
+    assert (spec.http.url, spec.http.headers, spec.timeout_seconds) == (
+        "https://agents.example.com/run",
+        {"X-Team": "desk"},
+        30,
+    )
+    assert spec.effects is Effects.READ
+
+
+def test_a_sequential_orchestration() -> None:
+    definition = parse_orchestration(SEQUENTIAL, aliases=["writer", "editor"])
+    spec = definition.spec
+    assert isinstance(spec, Sequential)
+    assert [step.id for step in spec.steps] == ["draft", "edit"]
+    assert spec.limits.limits().max_cost_usd_micros == 2_000_000
+    assert spec.flow.priority == 3
+    assert orchestration_of(definition.config) == spec
+
+
+def test_a_parallel_orchestration() -> None:
+    spec = parse_orchestration(PARALLEL).spec
+    assert isinstance(spec, Parallel)
+    assert (spec.join.mode, spec.join.quorum) == ("quorum", 2)
+
+
+def test_metadata_and_key_order_do_not_change_the_digest_and_everything_else_does() -> None:
+    plain = parse_agent(AGENT)
+    named = parse_agent(AGENT + 'metadata: {name: writer, workspace: staging, version: "1.2.0", risk_level: low}\n')
+    assert named.digest == plain.digest
+    assert named.metadata is not None
+    assert (named.metadata.name, named.metadata.version) == ("writer", "1.2.0")
+    assert "metadata" not in named.config
+    turned = "".join(reversed(AGENT.splitlines(keepends=True)))
+    assert parse_agent(turned).digest == plain.digest
+    assert parse_agent(AGENT.replace("60}", "61}")).digest != plain.digest
+
+
+def test_agents_of_a_file_are_checked_and_kept_apart() -> None:
+    text = SEQUENTIAL + 'agents: {writer: {name: Writer, version: current}, editor: {name: Editor, version: "1.2.0"}}\n'
+    definition = parse_orchestration(text)
+    assert {alias: agent.version for alias, agent in definition.agents.items()} == {
+        "writer": "current",
+        "editor": "1.2.0",
+    }
+    assert "agents" not in definition.config
+    assert definition.digest == parse_orchestration(SEQUENTIAL).digest
+    assert refused(text.replace("editor: {name", "other: {name")) == [(9, "steps[1].agent", "unknown_reference")]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("apiVersion: agent/v1", "apiVersion: agent/v2"), [(1, "apiVersion", "invalid_value")]),
+        (("kind: llm", "kind: robot"), [(2, "kind", "invalid_value")]),
+        (("kind: llm\n", ""), [(1, "kind", "missing_key")]),
+        (("kind: llm", "kind: mcp"), [(2, "kind", "not_supported_yet")]),
+        (("kind: llm", "kind: a2a"), [(2, "kind", "not_supported_yet")]),
+        (("kind: llm", "kind: python"), [(2, "kind", "not_supported_yet")]),
+        (("provider: embedded", "provider: anthropic, name: claude"), [(3, "model.provider", "not_supported_yet")]),
+        (("provider: embedded", "provider: oracle"), [(3, "model.provider", "invalid_value")]),
+        (("provider: embedded", "provider: openai"), [(3, "model", "invalid_value")]),
+        (("provider: embedded", "provider: openai-compatible, name: x"), [(3, "model", "invalid_value")]),
+        (
+            ("provider: embedded", "provider: embedded, fallback: [{name: x}]"),
+            [(3, "model.fallback", "not_supported_yet")],
+        ),
+        (("retry:", "tools: [{mcp: github}]\nretry:"), [(7, "tools", "not_supported_yet")]),
+        (("retry:", "evals: [{name: smoke}]\nretry:"), [(7, "evals", "not_supported_yet")]),
+        (("instructions:", "instruction:"), [(4, "instruction", "unknown_key")]),
+        (("temperature: 0", "temperature: hot"), [(3, "model.temperature", "invalid_value")]),
+        (("max_output_tokens: 60", 'max_output_tokens: "60"'), [(3, "model.max_output_tokens", "invalid_value")]),
+        (("${input.topic}", "${input.secret}"), [(4, "instructions", "unknown_reference")]),
+        (("${input.topic}", "${steps.x}"), [(4, "instructions", "invalid_expression")]),
+        (("${input.topic}", "${input.topic + 'x'}"), [(4, "instructions", "invalid_expression")]),
+        (
+            ("{topic: {type: string}}", "{topic: {type: strin}}"),
+            [(5, "input_schema.properties.topic.type", "invalid_schema")],
+        ),
+        (("timeout: 60s", "timeout: 60"), [(6, "limits.timeout", "invalid_value")]),
+        (('"0.50"', '"-1"'), [(6, "limits.max_cost_usd", "invalid_value")]),
+        (("max: 3", "max: 1000"), [(7, "retry.max", "invalid_value")]),
+    ],
+)
+def test_each_fault_of_an_agent_is_named_with_its_place(change: tuple[str, str], expected: list[Any]) -> None:
+    assert refused(AGENT.replace(*change)) == expected
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("https://agents.example.com/run", "ftp://agents.example.com/run"),
+        ("https://agents.example.com/run", "https://user:secret@agents.example.com/"),
+        ("https://agents.example.com/run", "https:///run"),
+        ("https://agents.example.com/run", "https://[::1/run"),
+        ("https://agents.example.com/run", "https://a.example.com:99999/"),
+        ("https://agents.example.com/run", "https://a.example.com/#x"),
+        ("X-Team: desk", "Authorization: Bearer x"),
+        ("X-Team: desk", "Host: x"),
+        ("X-Team: desk", '"X-Team": "a\\r\\nX-Admin: 1"'),
+        ("X-Team: desk", '"X Team": a'),
+        ("timeout: 30s", "method: DELETE"),
+    ],
+)
+def test_each_fault_of_an_endpoint_is_refused(change: tuple[str, str]) -> None:
+    changed = HTTP.replace(*change)
+    assert changed != HTTP
+    assert {code for _, _, code in refused(changed)} == {"invalid_value"}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("id: edit", "id: draft"), [(9, "steps[1].id", "duplicate_id")]),
+        (("id: edit", "id: Edit-1"), [(9, "steps[1].id", "invalid_value")]),
+        (("agent: editor", "agent: nobody"), [(9, "steps[1].agent", "unknown_reference")]),
+        (("steps.draft.output", "steps.edit.output"), [(9, "steps[1].in.text", "unknown_reference")]),
+        (("steps.draft.output", "steps.draft.outputs"), [(9, "steps[1].in.text", "unknown_reference")]),
+        (("${input.topic}", "${input.tpoic}"), [(8, "steps[0].in.topic", "unknown_reference")]),
+        (("${input.topic}", "${input.topic"), [(8, "steps[0].in.topic", "invalid_expression")]),
+        (("${input.topic}", "${input.topic +}"), [(8, "steps[0].in.topic", "invalid_expression")]),
+        (("${input.topic}", "${size(steps)}"), [(8, "steps[0].in.topic", "invalid_expression")]),
+        (("max_steps: 50", "max_steps: 1"), [(4, "limits.max_steps", "invalid_value")]),
+        (
+            ("flow: {priority: 3}", "flow: {concurrency: {limit: 10, key: input.x}}"),
+            [(6, "flow.concurrency", "not_supported_yet")],
+        ),
+        (("flow: {priority: 3}", "on_failure: {notify: [team_lead]}"), [(6, "on_failure", "not_supported_yet")]),
+        (("in: {topic", "inn: {topic"), [(8, "steps[0].inn", "unknown_key")]),
+    ],
+)
+def test_each_fault_of_a_sequence_is_named_with_its_place(change: tuple[str, str], expected: list[Any]) -> None:
+    assert refused(SEQUENTIAL.replace(*change), aliases=["writer", "editor"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("quorum: 2", "quorum: 3"), [(4, "join.quorum", "invalid_value")]),
+        (("mode: quorum", "mode: any"), [(4, "join", "invalid_value")]),
+        (("id: b", "id: a"), [(3, "branches[1].id", "duplicate_id")]),
+        (("id: b", "id: merge"), [(3, "branches[1].id", "duplicate_id")]),
+        (("agent: risk", 'agent: risk, in: "${steps.a.output}"'), [(3, "branches[1].in", "invalid_expression")]),
+        (("agent: summarizer", 'agent: summarizer, in: "${steps.c.output}"'), [(5, "merge.in", "unknown_reference")]),
+        (
+            ("{id: b, agent: risk}", ", ".join(f"{{id: b{n}, agent: risk}}" for n in range(100))),
+            [(3, "branches", "invalid_value")],
+        ),
+    ],
+)
+def test_each_fault_of_parallel_branches_is_named_with_its_place(change: tuple[str, str], expected: list[Any]) -> None:
+    assert refused(PARALLEL.replace(*change)) == expected
+
+
+def test_problems_are_all_said_at_once_in_the_order_of_the_text() -> None:
+    text = (
+        AGENT.replace("embedded", "oracle")
+        .replace("60s}", "soon}")
+        .replace("string}", "strin}")
+        .replace("max: 3", "most: 3")
+    )
+    assert [line for line, _, _ in refused(text)] == [3, 5, 6, 7]
+
+
+def test_problems_are_bounded_and_become_a_refusal_with_places() -> None:
+    with pytest.raises(DefinitionError) as caught:
+        parse_agent("apiVersion: agent/v1\nkind: http\n" + "".join(f"x{n}: 1\n" for n in range(200)))
+    assert len(caught.value.problems) == MAX_PROBLEMS
+    assert caught.value.status == 422
+    assert caught.value.errors[0].keys() == {"line", "column", "path", "code", "message"}
+
+
+# Every example of the product's documentation: what is supported is accepted, all else is refused as "not yet".
+DOCUMENTED: dict[str, str | None] = {
+    'pattern: sequential\nsteps: [{id: draft, agent: writer, in: {topic: "${input.topic}"}}, {id: edit, agent: editor, in: {text: "${steps.draft.output.text}"}}]': None,
+    "pattern: parallel\nbranches: [{id: a, agent: legal}, {id: b, agent: risk}]\njoin: {mode: quorum, quorum: 2, on_branch_error: fail}\nmerge: {agent: summarizer}": None,
+    "pattern: router\nclassifier: {agent: triage}\nroutes: {billing: {agent: bill}, tech: {agent: tech}}\notherwise: {agent: desk}": "pattern",
+    'pattern: supervisor\nsupervisor: lead\nworkers: [a, b]\nmax_rounds: 8\nstop_when: "true"': "pattern",
+    'pattern: map_reduce\nover: "${input.documents}"\nas: doc\nmap: {agent: reader}\nconcurrency: 8\nmax_items: 1000\nitem_error: skip\nreduce: {agent: merger, fan_in: 20}': "pattern",
+    "pattern: loop_until\nbody: {agent: coder}\njudge: {agent: reviewer}\nmax_iterations: 5\non_exhausted: fail": "pattern",
+    "pattern: handoff\nstart: triage\nedges: {triage: [sales, support]}\nmax_handoffs: 6\ncontext: full": "pattern",
+    "pattern: approval\nbefore: {agent: payer}\napprovers: {roles: [operator], count: 2, exclude_requester: true}\nbind: [amount]\nexpires: 24h\non_expire: reject": "pattern",
+    "pattern: graph\nnodes: []\nedges: []": "pattern",
+}
+COMMON = """\
+apiVersion: orchestration/v1
+input_schema: {type: object, properties: {topic: {type: string}, documents: {type: array}}}
+limits: {max_cost_usd: "2.00", max_tokens: 200000, max_steps: 50, timeout: 15m, max_depth: 3}
+defaults: {retry: {max: 3, backoff: exponential, base: 1s, cap: 60s, jitter: full, not_on: [policy_denied, invalid_input]}, step_timeout: 120s}
+flow: {priority: 0}
+"""
+
+
+@pytest.mark.parametrize(("example", "not_yet"), DOCUMENTED.items())
+def test_every_documented_orchestration_is_accepted_or_not_supported_yet(example: str, not_yet: str | None) -> None:
+    if not_yet is None:
+        assert parse_orchestration(COMMON + example).digest.startswith("sha256:")
+    else:
+        assert [(path, code) for _, path, code in refused(COMMON + example)] == [(not_yet, "not_supported_yet")]
+
+
+def test_the_documented_agent_without_what_is_to_come_is_accepted() -> None:
+    later = (
+        AGENT
+        + "tools: [{connector: crm, operations: [read], objects: [Account], effects: read, mask: [email]}, {mcp: github, tools: [search], effects: read}]\n"
+        + 'evals: [{name: smoke, input: {topic: x}, expect: "true"}]\n'
+    )
+    assert [(path, code) for _, path, code in refused(later)] == [
+        ("tools", "not_supported_yet"),
+        ("evals", "not_supported_yet"),
+    ]
+    assert parse_agent(AGENT + "tools: []\nevals: []\n").spec == parse_agent(AGENT).spec
+
+
+words = st.sampled_from(
+    ["apiVersion", "agent/v1", "orchestration/v1", "kind", "llm", "http", "pattern", "sequential", "parallel", "model", "steps",
+     "branches", "join", "merge", "limits", "timeout", "60s", "retry", "metadata", "agents", "id", "agent", "in", "${input.x}",
+     "input_schema", "type", "flow", "tools", "provider", "embedded", "name", "url", "headers", "", "0", "x"]
+)  # fmt: skip
+nested = st.recursive(
+    st.none() | st.booleans() | st.integers(-10, 10**6) | st.floats(allow_nan=False, allow_infinity=False) | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=6),
+    max_leaves=25,
+)
+
+
+@given(nested, st.sampled_from(["llm", "http", "sequential", "parallel"]))
+def test_any_structure_is_a_definition_or_refused_with_places(value: Any, kind: str) -> None:
+    if isinstance(value, dict):
+        value = {"apiVersion": "agent/v1", "kind": kind, "pattern": kind, **value}
+    text = yaml.safe_dump(value)
+    for parse in (parse_agent, parse_orchestration):
+        try:
+            parse(text)
+        except DefinitionError as error:
+            found = error.problems
+        else:
+            continue
+        assert 0 < len(found) <= MAX_PROBLEMS
+        assert all(1 <= problem.line <= text.count("\n") + 1 for problem in found)
+
+
+@given(st.text())
+def test_any_text_is_a_definition_or_refused(text: str) -> None:
+    for parse in (parse_agent, parse_orchestration):
+        with pytest.raises(DefinitionError):
+            parse(text)

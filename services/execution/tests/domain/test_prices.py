@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.domain.prices import EMBEDDED_MODEL, PriceRow, Rate, UnknownPriceError, price_of
+
+AT = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
+prices = st.decimals(min_value=0, max_value=10_000, places=6)
+tokens = st.integers(0, 10_000_000)
+
+
+def row(asked: Decimal, answered: Decimal, *more: Rate) -> PriceRow:
+    return PriceRow("openai", "m", (Rate(asked, answered), *more), "test/1")
+
+
+@given(prices, prices, tokens, tokens)
+def test_cost_is_exact_and_rounded_up_once(asked: Decimal, answered: Decimal, inputs: int, outputs: int) -> None:
+    exact = Fraction(asked) * inputs + Fraction(answered) * outputs
+    assert row(asked, answered).cost_usd_micros(inputs, outputs) == ceil(exact)
+
+
+@given(prices, prices, tokens, tokens, tokens)
+def test_what_is_reserved_covers_what_is_spent(
+    asked: Decimal, answered: Decimal, inputs: int, most: int, used: int
+) -> None:
+    priced = row(asked, answered, Rate(asked / 2, answered * 2, 1_000))
+    assert priced.cost_usd_micros(inputs, min(most, used)) <= priced.highest_cost_usd_micros(inputs, most)
+
+
+def test_a_long_call_pays_the_rate_of_its_length_for_all_tokens() -> None:
+    priced = row(Decimal(1), Decimal(2), Rate(Decimal(3), Decimal(4), 100))
+    assert priced.cost_usd_micros(100, 10) == 120
+    assert priced.cost_usd_micros(101, 10) == 343
+
+
+def test_the_embedded_model_is_not_free() -> None:
+    embedded = price_of("embedded", EMBEDDED_MODEL, [], at=AT)
+    assert embedded.cost_usd_micros(100, 60) == 34
+    assert embedded.cost_usd_micros(1, 0) == 1
+    assert embedded.version == "embedded/1"
+
+
+def test_an_own_row_comes_first() -> None:
+    own = PriceRow("embedded", EMBEDDED_MODEL, (Rate(Decimal(5), Decimal(5)),), "row/7")
+    assert price_of("embedded", EMBEDDED_MODEL, [own], at=AT) is own
+
+
+def test_public_prices_carry_their_version() -> None:
+    public = price_of("openai", "gpt-4o-mini", [], at=AT)
+    assert public.cost_usd_micros(1_000, 100) == 210
+    assert public.version.startswith("genai-prices/")
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("openai", "no-such-model"),
+        ("openai-compatible", "gpt-4o-mini"),
+        ("embedded", "other"),
+        ("nobody", "gpt-4o-mini"),
+    ],
+)
+def test_an_unknown_model_is_an_error_and_never_free(provider: str, model: str) -> None:
+    with pytest.raises(UnknownPriceError) as caught:
+        price_of(provider, model, [], at=AT)
+    assert caught.value.code == "unknown_price"
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(-1, 0), (0, -1), (10**9, 0)])
+def test_counts_that_cannot_be_are_refused(inputs: int, outputs: int) -> None:
+    with pytest.raises(ValueError, match="tokens"):
+        row(Decimal(1), Decimal(1)).cost_usd_micros(inputs, outputs)
