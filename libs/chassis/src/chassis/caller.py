@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 from uuid import UUID
 
+NOBODY = UUID(int=0)
+"""No organization at all: for what a service does on its own account."""
+
 CallerKind = Literal["user", "api_key", "system"]
 
 

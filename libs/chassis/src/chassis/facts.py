@@ -15,7 +15,7 @@ from sqlalchemy import literal
 from sqlalchemy.dialects.postgresql import insert
 
 from chassis.auth import Trust
-from chassis.caller import Caller
+from chassis.caller import NOBODY, Caller
 from chassis.db import Row, begin
 from chassis.fact_message import RawFact, head_of
 from chassis.parking import Parking, StopError, park
@@ -28,7 +28,6 @@ from contracts.envelope import Envelope, Fact
 AskRestate = Callable[[str, str], Awaitable[object]]
 """Ask a producer to publish its current rows of a noun again."""
 
-NOBODY = UUID(int=0)
 _OLDEST_PARKED = """
 update parked_fact set resolved_at = now() where stream = $1 and sequence = (
   select min(sequence) from parked_fact where stream = $1 and resolved_at is null) and resolved_at is null

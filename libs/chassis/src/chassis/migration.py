@@ -224,7 +224,7 @@ def _consumer_rights(service: str, sinks: Sequence[str]) -> list[str]:
     return [
         f"grant select, insert, update on fact_offset to {', '.join((doors, batch, *sinks))}",
         *isolate(service, "parked_fact", privileges="select, insert, update"),
-        *isolate(service, "inbox", batch=False, privileges="select, insert"),
+        *isolate(service, "inbox", batch=False, privileges="select, insert, update"),
         *isolate(service, "organization_rules", privileges="select, insert, update"),
         *(f"create policy {sink}_insert on parked_fact for insert to {sink} with check (true)" for sink in sinks),
         *(f"grant insert on parked_fact to {sink}" for sink in sinks),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import asyncpg
 from rstream import schema
@@ -20,7 +21,7 @@ from chassis.fact_message import encode, encode_attestation
 from chassis.stream import Link, LostError, StreamPlace, create_stream, keep_running, stream_of
 from chassis.telemetry import FACTS_PUBLISHED, RELAY_LAG, logger, span
 
-Connection = asyncpg.Connection[asyncpg.Record]
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 BATCH = 500
 WINDOW = 8

@@ -32,9 +32,7 @@ class StopError(Exception):
 def is_poison(error: Exception) -> bool:
     """Can trying again not help? A refusal, data that no table takes, or bytes that cannot be decoded."""
     if isinstance(error, RefusalError):
-        return not isinstance(error, UnavailableError) and not (
-            isinstance(error, ConflictError) and error.code == "busy"
-        )
+        return not isinstance(error, UnavailableError) and error.code != "busy"
     if isinstance(error, DBAPIError):
         return str(getattr(error.orig, "sqlstate", None) or "").startswith(("22", "23"))
     poison = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError, KeyError, TypeError)

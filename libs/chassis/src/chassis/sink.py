@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import asyncpg
 
@@ -16,7 +16,7 @@ from chassis.reading import Ask, Batch, Gap, Position, Reader, TakenOverError, a
 from chassis.stream import Link, LostError, StreamPlace, keep_running, stream_of
 from chassis.telemetry import FACTS_APPLIED, FACTS_PARKED
 
-Connection = asyncpg.Connection[asyncpg.Record]
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 class RawSink(Protocol):
@@ -30,7 +30,7 @@ class RawSink(Protocol):
 
 
 class SinkLoop:
-    """Feeds one sink from all producers under a role of its own. A lock picks one of many, the offsets fence the rest."""
+    """Feeds one sink from all producers under its own role. A lock picks one of many, the offsets fence the rest."""
 
     def __init__(
         self, service: str, producers: Sequence[str], sink: RawSink, *, dsn: str, place: StreamPlace, ask: Ask,
@@ -92,9 +92,9 @@ class SinkLoop:
         self, database: Connection, saved: Mapping[str, Position], batches: Mapping[Reader, Batch]
     ) -> None:
         facts = [fact for batch in batches.values() for fact in batch.facts]
-        notes: list[Attestation | Gap] = [
-            note for batch in batches.values() for note in (*batch.attestations[-1:], *batch.gaps)
-        ]
+        notes: list[Attestation | Gap] = []
+        for batch in batches.values():
+            notes += [*batch.attestations[-1:], *batch.gaps]
         moves = [
             (reader.producer, saved[reader.producer], batch.position)
             for reader, batch in batches.items()
