@@ -1,0 +1,1 @@
+"""Execution's bus door: what follows here from what happened elsewhere."""

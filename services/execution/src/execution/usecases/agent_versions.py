@@ -1,0 +1,161 @@
+"""Versions of agents: immutable, named by number and digest, scanned when saved."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import Update, select, update
+
+from chassis.errors import NotFoundError
+from chassis.ids import new_id
+from chassis.uow import UnitOfWork
+from contracts.execution import AgentUpdated, AgentVersionCreated
+from execution.domain.agents import AgentSpec
+from execution.domain.compiler import compile_agent
+from execution.domain.definitions import Definition, parse_agent
+from execution.domain.scans import results_of, scan_config, status_of
+from execution.tables.agents import Agent, AgentVersion
+from execution.usecases.agent_facts import living, state_of, touch
+from execution.usecases.revisions import CURRENT, next_semver, require_version
+
+
+async def create_agent_version(
+    uow: UnitOfWork, agent_id: UUID, *, config_yaml: str, change_summary: str, semver: str | None
+) -> AgentVersion:
+    """Save a new revision and make it the current one; the configuration it already has changes nothing."""
+    agent = living(await uow.get(Agent, agent_id, lock=True))
+    definition = parse_agent(config_yaml)
+    current = await current_version(uow, agent)
+    if current.digest == definition.digest:
+        return current
+    number = next_semver(await highest_semver(uow, agent), semver)
+    return await add_version(uow, agent, definition, config_yaml, semver=number, change_summary=change_summary)
+
+
+async def set_current_agent_version(
+    uow: UnitOfWork, agent_id: UUID, *, semver: str, expected_version: int | None
+) -> Agent:
+    """Make an earlier revision the one that runs from now on; the current one again changes nothing."""
+    agent = living(await uow.get(Agent, agent_id, lock=True))
+    require_version(agent, expected_version)
+    wanted = await find_version(uow, agent, semver)
+    if wanted.is_current:
+        return agent
+    before = agent.current_version
+    await _point_at(uow, agent, wanted)
+    uow.emit(state_of(AgentUpdated, agent, {"current_version": [before, semver]}))
+    return agent
+
+
+async def get_agent_version(uow: UnitOfWork, agent_id: UUID, semver: str) -> AgentVersion:
+    """One revision by its number, or the current one by the word `current`."""
+    return await find_version(uow, living(await uow.get(Agent, agent_id)), semver)
+
+
+async def add_version(
+    uow: UnitOfWork,
+    agent: Agent,
+    definition: Definition[AgentSpec],
+    config_yaml: str,
+    *,
+    semver: str,
+    change_summary: str,
+) -> AgentVersion:
+    """Save another revision of an agent whose row is locked, make it current and say so."""
+    before = agent.current_version
+    await uow.execute(_no_current(agent), {})
+    agent.current_version_id, agent.agent_type = new_id(), definition.spec.kind
+    agent.current_version, agent.config_yaml = semver, config_yaml
+    touch(uow, agent)
+    version = await save_version(uow, agent, definition, config_yaml, semver=semver, change_summary=change_summary)
+    uow.emit(state_of(AgentUpdated, agent, {"current_version": [before, semver]}))
+    return version
+
+
+async def save_version(
+    uow: UnitOfWork,
+    agent: Agent,
+    definition: Definition[AgentSpec],
+    config_yaml: str,
+    *,
+    semver: str,
+    change_summary: str,
+) -> AgentVersion:
+    """Insert the revision that the agent's row already points at."""
+    findings = scan_config(definition.config)
+    version = AgentVersion(
+        id=agent.current_version_id,
+        organization_id=agent.organization_id,
+        agent_id=agent.id,
+        workspace_id=agent.workspace_id,
+        semver=semver,
+        digest=definition.digest,
+        config_yaml=config_yaml,
+        config=dict(definition.config),
+        graph=compile_agent(definition).to_json(),
+        change_summary=change_summary,
+        created_by=uow.caller.owner_id,
+        is_current=True,
+        security_scan_status=status_of(findings),
+        security_scan_results=results_of(findings),
+        created_at=uow.now,
+        updated_at=uow.now,
+        version=1,
+    )
+    await uow.add(version, conflict=f"There is already a version {semver} of this agent.")
+    uow.emit(
+        AgentVersionCreated(
+            agent_version_id=version.id,
+            agent_id=agent.id,
+            workspace_id=agent.workspace_id,
+            semver=semver,
+            digest=version.digest,
+            change_summary=change_summary,
+        )
+    )
+    return version
+
+
+async def current_version(uow: UnitOfWork, agent: Agent) -> AgentVersion:
+    """The revision that runs when nobody names another."""
+    found = await uow.find(AgentVersion, agent.current_version_id)
+    if found is None:
+        raise NotFoundError("This agent has no current version.")
+    return found
+
+
+async def find_version(uow: UnitOfWork, agent: Agent, semver: str) -> AgentVersion:
+    """One revision of an agent by its number, or the current one."""
+    if semver == CURRENT:
+        return await current_version(uow, agent)
+    statement = select(AgentVersion).where(AgentVersion.agent_id == agent.id, AgentVersion.semver == semver)
+    found: AgentVersion | None = await uow.first(statement)
+    if found is None:
+        raise NotFoundError(f"There is no version {semver!s:.80} of the agent {agent.name!r}.")
+    return found
+
+
+async def highest_semver(uow: UnitOfWork, agent: Agent) -> str:
+    """The number of the revision saved last: the next one is above it, whichever is current."""
+    order = AgentVersion.created_at.desc(), AgentVersion.id.desc()
+    statement = select(AgentVersion.semver).where(AgentVersion.agent_id == agent.id).order_by(*order).limit(1)
+    return str(await uow.first(statement))
+
+
+async def _point_at(uow: UnitOfWork, agent: Agent, version: AgentVersion) -> None:
+    await uow.execute(_no_current(agent), {})
+    version.is_current, version.updated_at, version.version = True, uow.now, version.version + 1
+    agent.current_version, agent.current_version_id, agent.config_yaml = version.semver, version.id, version.config_yaml
+    agent.agent_type = version.config["kind"]
+    touch(uow, agent)
+    await uow.flush()
+
+
+def _no_current(agent: Agent) -> Update:
+    """First none is current, then one: two at once are against the index."""
+    return (
+        update(AgentVersion)
+        .where(AgentVersion.agent_id == agent.id, AgentVersion.is_current)
+        .values(is_current=False)
+        .execution_options(synchronize_session="fetch")
+    )

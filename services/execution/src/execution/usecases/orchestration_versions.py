@@ -1,0 +1,180 @@
+"""Versions of orchestrations: immutable, named by number and digest, with the agents they were saved for."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Update, select, update
+
+from chassis.errors import NotFoundError
+from chassis.ids import new_id
+from chassis.uow import UnitOfWork
+from contracts.execution import OrchestrationUpdated, OrchestrationVersionCreated
+from execution.domain.compiler import compile_orchestration
+from execution.domain.definitions import Definition, parse_orchestration
+from execution.domain.orchestrations import OrchestrationSpec
+from execution.tables.orchestrations import Orchestration, OrchestrationVersion
+from execution.usecases.orchestration_agents import AgentIds, resolve_agents
+from execution.usecases.orchestration_facts import living, state_of, touch
+from execution.usecases.revisions import CURRENT, next_semver, require_version
+
+
+async def create_orchestration_version(
+    uow: UnitOfWork,
+    orchestration_id: UUID,
+    *,
+    config_yaml: str,
+    agent_ids: AgentIds | None,
+    change_summary: str,
+    semver: str | None,
+) -> OrchestrationVersion:
+    """Save a new revision and make it the current one; what it already says changes nothing.
+
+    Without `agent_ids` (or `agents` in the text) the aliases keep standing for the agents they stand for now.
+    """
+    orchestration = living(await uow.get(Orchestration, orchestration_id, lock=True))
+    kept = orchestration.agent_ids if agent_ids is None else agent_ids
+    definition = parse_orchestration(config_yaml, aliases=kept)
+    resolved = await resolve_agents(uow, orchestration.workspace_id, definition, kept)
+    current = await current_version(uow, orchestration)
+    if current.digest == definition.digest and current.agent_ids == resolved:
+        return current
+    number = next_semver(await highest_semver(uow, orchestration), semver)
+    return await add_version(
+        uow, orchestration, definition, config_yaml, agent_ids=resolved, semver=number, change_summary=change_summary
+    )
+
+
+async def set_current_orchestration_version(
+    uow: UnitOfWork, orchestration_id: UUID, *, semver: str, expected_version: int | None
+) -> Orchestration:
+    """Make an earlier revision the one that runs from now on; the current one again changes nothing."""
+    orchestration = living(await uow.get(Orchestration, orchestration_id, lock=True))
+    require_version(orchestration, expected_version)
+    wanted = await find_version(uow, orchestration, semver)
+    if wanted.is_current:
+        return orchestration
+    before = orchestration.current_version
+    await _point_at(uow, orchestration, wanted)
+    uow.emit(state_of(OrchestrationUpdated, orchestration, {"current_version": [before, semver]}))
+    return orchestration
+
+
+async def get_orchestration_version(uow: UnitOfWork, orchestration_id: UUID, semver: str) -> OrchestrationVersion:
+    """One revision by its number, or the current one by the word `current`."""
+    return await find_version(uow, living(await uow.get(Orchestration, orchestration_id)), semver)
+
+
+async def add_version(
+    uow: UnitOfWork,
+    orchestration: Orchestration,
+    definition: Definition[OrchestrationSpec],
+    config_yaml: str,
+    *,
+    agent_ids: dict[str, Any],
+    semver: str,
+    change_summary: str,
+) -> OrchestrationVersion:
+    """Save another revision of an orchestration whose row is locked, make it current and say so."""
+    before = orchestration.current_version
+    await uow.execute(_no_current(orchestration), {})
+    orchestration.current_version_id, orchestration.pattern = new_id(), definition.spec.pattern
+    orchestration.current_version, orchestration.config_yaml = semver, config_yaml
+    orchestration.agent_ids = agent_ids
+    touch(uow, orchestration)
+    version = await save_version(
+        uow, orchestration, definition, config_yaml, semver=semver, change_summary=change_summary
+    )
+    uow.emit(state_of(OrchestrationUpdated, orchestration, {"current_version": [before, semver]}))
+    return version
+
+
+async def save_version(
+    uow: UnitOfWork,
+    orchestration: Orchestration,
+    definition: Definition[OrchestrationSpec],
+    config_yaml: str,
+    *,
+    semver: str,
+    change_summary: str,
+) -> OrchestrationVersion:
+    """Insert the revision that the orchestration's row already points at."""
+    version = OrchestrationVersion(
+        id=orchestration.current_version_id,
+        organization_id=orchestration.organization_id,
+        orchestration_id=orchestration.id,
+        workspace_id=orchestration.workspace_id,
+        semver=semver,
+        digest=definition.digest,
+        config_yaml=config_yaml,
+        config=dict(definition.config),
+        graph=compile_orchestration(definition).to_json(),
+        change_summary=change_summary,
+        created_by=uow.caller.owner_id,
+        is_current=True,
+        agent_ids=orchestration.agent_ids,
+        created_at=uow.now,
+        updated_at=uow.now,
+        version=1,
+    )
+    await uow.add(version, conflict=f"There is already a version {semver} of this orchestration.")
+    uow.emit(
+        OrchestrationVersionCreated(
+            orchestration_version_id=version.id,
+            orchestration_id=orchestration.id,
+            workspace_id=orchestration.workspace_id,
+            semver=semver,
+            digest=version.digest,
+            change_summary=change_summary,
+        )
+    )
+    return version
+
+
+async def current_version(uow: UnitOfWork, orchestration: Orchestration) -> OrchestrationVersion:
+    """The revision that runs when nobody names another."""
+    found = await uow.find(OrchestrationVersion, orchestration.current_version_id)
+    if found is None:
+        raise NotFoundError("This orchestration has no current version.")
+    return found
+
+
+async def find_version(uow: UnitOfWork, orchestration: Orchestration, semver: str) -> OrchestrationVersion:
+    """One revision of an orchestration by its number, or the current one."""
+    if semver == CURRENT:
+        return await current_version(uow, orchestration)
+    of = OrchestrationVersion.orchestration_id == orchestration.id
+    statement = select(OrchestrationVersion).where(of, OrchestrationVersion.semver == semver)
+    found: OrchestrationVersion | None = await uow.first(statement)
+    if found is None:
+        raise NotFoundError(f"There is no version {semver!s:.80} of the orchestration {orchestration.name!r}.")
+    return found
+
+
+async def highest_semver(uow: UnitOfWork, orchestration: Orchestration) -> str:
+    """The number of the revision saved last: the next one is above it, whichever is current."""
+    order = OrchestrationVersion.created_at.desc(), OrchestrationVersion.id.desc()
+    of = OrchestrationVersion.orchestration_id == orchestration.id
+    statement = select(OrchestrationVersion.semver).where(of).order_by(*order).limit(1)
+    return str(await uow.first(statement))
+
+
+async def _point_at(uow: UnitOfWork, orchestration: Orchestration, version: OrchestrationVersion) -> None:
+    await uow.execute(_no_current(orchestration), {})
+    version.is_current, version.updated_at, version.version = True, uow.now, version.version + 1
+    orchestration.current_version, orchestration.current_version_id = version.semver, version.id
+    orchestration.config_yaml, orchestration.agent_ids = version.config_yaml, version.agent_ids
+    orchestration.pattern = version.config["pattern"]
+    touch(uow, orchestration)
+    await uow.flush()
+
+
+def _no_current(orchestration: Orchestration) -> Update:
+    """First none is current, then one: two at once are against the index."""
+    return (
+        update(OrchestrationVersion)
+        .where(OrchestrationVersion.orchestration_id == orchestration.id, OrchestrationVersion.is_current)
+        .values(is_current=False)
+        .execution_options(synchronize_session="fetch")
+    )

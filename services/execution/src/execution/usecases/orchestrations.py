@@ -1,0 +1,135 @@
+"""Orchestrations: registered, read, changed, retired. What they do is in their versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+
+from chassis.errors import ConflictError, InvalidError, NotFoundError
+from chassis.ids import new_id
+from chassis.uow import UnitOfWork
+from contracts.execution import OrchestrationCreated, OrchestrationDeleted, OrchestrationUpdated
+from execution.domain.definitions import parse_orchestration
+from execution.domain.versions import next_version
+from execution.tables.orchestrations import Orchestration
+from execution.tables.workspaces import Workspace
+from execution.usecases.orchestration_agents import AgentIds, resolve_agents
+from execution.usecases.orchestration_facts import living, state_of, touch
+from execution.usecases.orchestration_versions import save_version
+from execution.usecases.revisions import change_row, require_version
+from execution.usecases.workspaces import as_id, find_workspace, require_active
+
+TAKEN = "An orchestration of this name is already in this workspace."
+
+
+async def create_orchestration(
+    uow: UnitOfWork,
+    *,
+    config_yaml: str,
+    workspace: str | UUID | None,
+    name: str,
+    agent_ids: AgentIds,
+    fields: Mapping[str, Any],
+) -> Orchestration:
+    """Register an orchestration with its first version.
+
+    `agent_ids` say what each alias stands for, `{alias: {id, version}}`; the text's own `agents` may name them instead.
+    `fields` are description, team_id and status, where given. InvalidError with every problem of the configuration,
+    ConflictError when the name is taken.
+    """
+    definition = parse_orchestration(config_yaml, aliases=agent_ids or None)
+    place = await find_workspace(uow, workspace)
+    resolved = await resolve_agents(uow, place.id, definition, agent_ids)
+    first = next_version(None, definition.metadata.version if definition.metadata else None)
+    orchestration = Orchestration(
+        id=new_id(),
+        organization_id=uow.organization_id,
+        workspace_id=place.id,
+        created_by=uow.caller.owner_id,
+        name=name,
+        description=fields.get("description", ""),
+        team_id=fields.get("team_id"),
+        pattern=definition.spec.pattern,
+        config_yaml=config_yaml,
+        agent_ids=resolved,
+        current_version=first,
+        current_version_id=new_id(),
+        status=fields.get("status", "active"),
+        created_at=uow.now,
+        updated_at=uow.now,
+        version=1,
+    )
+    await uow.add(orchestration, conflict=TAKEN)
+    await save_version(uow, orchestration, definition, config_yaml, semver=first, change_summary="First version")
+    uow.emit(state_of(OrchestrationCreated, orchestration))
+    return orchestration
+
+
+async def get_orchestration(uow: UnitOfWork, orchestration_id: UUID) -> Orchestration:
+    """The orchestration; NotFoundError for a deleted one."""
+    return living(await uow.get(Orchestration, orchestration_id))
+
+
+async def update_orchestration(
+    uow: UnitOfWork, orchestration_id: UUID, values: Mapping[str, Any], *, expected_version: int | None
+) -> Orchestration:
+    """Change what is said about an orchestration; what it does changes by a new version only."""
+    orchestration = living(await uow.get(Orchestration, orchestration_id, lock=True))
+    require_version(orchestration, expected_version)
+    changes = change_row(orchestration, values)
+    if not changes:
+        return orchestration
+    touch(uow, orchestration)
+    if "name" in changes:
+        await uow.add(orchestration, conflict=TAKEN)
+    uow.emit(state_of(OrchestrationUpdated, orchestration, changes))
+    return orchestration
+
+
+async def delete_orchestration(uow: UnitOfWork, orchestration_id: UUID) -> None:
+    """Retire an orchestration: it can't be run any more, its versions and runs stay."""
+    orchestration = living(await uow.get(Orchestration, orchestration_id, lock=True))
+    orchestration.deleted_at = uow.now
+    touch(uow, orchestration)
+    uow.emit(state_of(OrchestrationDeleted, orchestration))
+
+
+async def restore_orchestration(uow: UnitOfWork, orchestration_id: UUID) -> Orchestration:
+    """Bring a retired orchestration back; restoring a living one changes nothing."""
+    orchestration = await uow.get(Orchestration, orchestration_id, lock=True)
+    if orchestration.deleted_at is None:
+        return orchestration
+    await require_active(uow, orchestration.workspace_id)
+    orchestration.deleted_at = None
+    touch(uow, orchestration)
+    await uow.add(orchestration, conflict=TAKEN)
+    uow.emit(state_of(OrchestrationUpdated, orchestration, {"deleted_at": [True, None]}))
+    return orchestration
+
+
+async def find_orchestration(uow: UnitOfWork, reference: str, workspace: Workspace | None) -> Orchestration:
+    """The living orchestration with this id, or with this name in the workspace (or, without one, in the organization)."""
+    wanted = as_id(reference)
+    named = Orchestration.id == wanted if wanted else Orchestration.name == reference
+    statement = select(Orchestration).where(named, Orchestration.deleted_at.is_(None))
+    if workspace is not None:
+        statement = statement.where(Orchestration.workspace_id == workspace.id)
+    found = await uow.all(statement.limit(2))
+    if len(found) > 1:
+        raise InvalidError(
+            "Several workspaces have an orchestration of this name: say which.", code="workspace_required"
+        )
+    if not found:
+        raise NotFoundError(f"There is no orchestration {reference!s:.100}.")
+    orchestration: Orchestration = found[0]
+    return orchestration
+
+
+def require_runnable(orchestration: Orchestration) -> None:
+    """Refuse what is not meant to be run: drafts and deprecated orchestrations."""
+    if orchestration.status != "active":
+        detail = f"The orchestration {orchestration.name!r} is {orchestration.status}: only active ones run."
+        raise ConflictError(detail, code="not_active")
