@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -36,6 +36,7 @@ from chassis.telemetry import REQUESTS, current_traceparent, logger, span
 from chassis.uow import UnitOfWork, Units
 
 YOUNG_SECONDS = 10.0
+F = TypeVar("F", bound=Callable[..., Any])
 log = logger(part="http")
 
 
@@ -85,10 +86,10 @@ class Router(APIRouter):
 
     def route_for(
         self, method: str, path: str, permission: str, status: int, **options: Any
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
+    ) -> Callable[[F], F]:  # fmt: skip
         """Register a use case's route; `get`, `post`, `patch`, `put` and `delete` are this with a method."""
 
-        def register(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+        def register(endpoint: F) -> F:
             self.add_api_route(
                 path,
                 endpoint,
@@ -104,23 +105,33 @@ class Router(APIRouter):
 
         return register
 
-    def get(self, path: str, *, permission: str, status: int = 200, **options: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
+    def get(  # type: ignore[override]
+        self, path: str, *, permission: str, status: int = 200, **options: Any
+    ) -> Callable[[F], F]:
         """A route that reads."""
         return self.route_for("GET", path, permission, status, **options)
 
-    def post(self, path: str, *, permission: str, status: int = 200, **options: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
+    def post(  # type: ignore[override]
+        self, path: str, *, permission: str, status: int = 200, **options: Any
+    ) -> Callable[[F], F]:
         """A route that makes something or does something to it."""
         return self.route_for("POST", path, permission, status, **options)
 
-    def patch(self, path: str, *, permission: str, status: int = 200, **options: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
+    def patch(  # type: ignore[override]
+        self, path: str, *, permission: str, status: int = 200, **options: Any
+    ) -> Callable[[F], F]:
         """A route that changes some fields."""
         return self.route_for("PATCH", path, permission, status, **options)
 
-    def put(self, path: str, *, permission: str, status: int = 200, **options: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
+    def put(  # type: ignore[override]
+        self, path: str, *, permission: str, status: int = 200, **options: Any
+    ) -> Callable[[F], F]:
         """A route that makes something be as given."""
         return self.route_for("PUT", path, permission, status, **options)
 
-    def delete(self, path: str, *, permission: str, status: int = 204, **options: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
+    def delete(  # type: ignore[override]
+        self, path: str, *, permission: str, status: int = 204, **options: Any
+    ) -> Callable[[F], F]:
         """A route that ends something."""
         return self.route_for("DELETE", path, permission, status, **options)
 
@@ -195,7 +206,7 @@ def _as_refusal(error: Exception) -> RefusalError:
     if isinstance(error, TimeoutError):
         return UnavailableError("The request took too long and was stopped.", code="timeout", retry_after_seconds=5)
     if isinstance(error, HTTPException):
-        if error.status_code == 404:  # noqa: PLR2004
+        if error.status_code == 404:
             return NotFoundError("There is no such route.")
         refusal = InvalidError(str(error.detail), code="invalid_request")
         refusal.status = error.status_code  # type: ignore[misc]  # an instance of an HTTP error FastAPI itself found

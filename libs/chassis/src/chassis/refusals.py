@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from fastapi import Request
 
@@ -37,7 +38,7 @@ class RefusalLog:
 
     async def note(self, caller: Caller, request: Request, refusal: RefusalError) -> None:
         """Record that this caller was refused. Reads that found nothing are no news; everything else is."""
-        if request.method == "GET" and refusal.status != 403:  # noqa: PLR2004  (a denial, the one refused read that matters)
+        if request.method == "GET" and refusal.status != 403:
             return
         fields: dict[str, object] = {
             "operation": request.scope.get("remit.operation", ""),
@@ -59,7 +60,7 @@ class RefusalLog:
         """Record what was held back in windows that are over; called by a clock."""
         now = time.monotonic()
         for caller_id, window in list(self._windows.items()):
-            if now - window.started < 60:  # noqa: PLR2004  (a minute)
+            if now - window.started < 60:
                 continue
             del self._windows[caller_id]
             if window.last is not None:
@@ -68,13 +69,15 @@ class RefusalLog:
     def _window(self, caller_id: str) -> _Window:
         now = time.monotonic()
         window = self._windows.get(caller_id)
-        if window is None or (now - window.started > 60 and window.last is None):  # noqa: PLR2004
+        if window is None or (now - window.started > 60 and window.last is None):
             if len(self._windows) >= _CALLERS:
                 self._windows.pop(next(iter(self._windows)))
             window = self._windows[caller_id] = _Window(now)
         return window
 
-    async def _record(self, caller: Caller, fields: dict[str, object], count: int, refusal: RefusalError | None) -> None:
+    async def _record(
+        self, caller: Caller, fields: dict[str, object], count: int, refusal: RefusalError | None
+    ) -> None:
         service = self._units.settings.service
         try:
             async with self._units.begin(caller) as uow:
@@ -96,9 +99,9 @@ def _decision(service: str, caller: Caller, denied: DeniedError) -> DecisionReco
         principal_type=caller.kind,
         principal_id=caller.id,
         rule_name=decision.rule_name,
-        policy_id=decision.policy_id,
+        policy_id=UUID(decision.policy_id) if decision.policy_id else None,
         bundle_revision=decision.bundle_revision,
         reason=decision.reason,
-        obligations=list(decision.obligations),
+        obligations=[dict(obligation) for obligation in decision.obligations],
         error=decision.error,
     )

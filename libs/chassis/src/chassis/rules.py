@@ -138,7 +138,7 @@ class DeniedError(ForbiddenError):
         self.decision_id = new_id()
 
 
-def decide_for(  # noqa: PLR0913  (who, what, by which rules, to which thing: a decision has these parts)
+def decide_for(
     caller: Caller,
     action: str,
     rules: Rules,
@@ -185,4 +185,3 @@ STATUS_FACTS = (
     OrganizationRestated,
 )
 BUNDLE_FACTS = (BundlePublished, BundleRestated)
-

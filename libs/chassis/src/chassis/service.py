@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import asyncpg
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from chassis.asking import Asker, ask_by, restate_by
 from chassis.auth import Signer, TokenVerifier, Trust
 from chassis.db import create_engine
-from chassis.facts import Consumers, FactLoop, RawSink, SinkLoop, on
+from chassis.facts import FactLoop, Handler, on
 from chassis.health import Probes
 from chassis.http import Door, Guard, Router, make_app
 from chassis.jobs import Job, every
 from chassis.migrate import require_head
 from chassis.outbox import Notifier, Relay
 from chassis.refusals import RefusalLog
+from chassis.resend import Resender
 from chassis.rules import BUNDLE_FACTS, STATUS_FACTS, RuleBook, project_bundle, project_status
 from chassis.server import Server, bind, make_server
 from chassis.settings import ServiceSettings
+from chassis.sink import RawSink, SinkLoop
 from chassis.stream import StreamPlace
-from chassis.telemetry import logger, set_up_telemetry
-from chassis.uow import UnitOfWork, Units
-from chassis.work import Asker, CommandHandler, serve_commands
+from chassis.telemetry import set_up_telemetry
+from chassis.uow import Units
+from chassis.work import CommandHandler, Restate
+from chassis.work import Worker as CommandWorker
+from contracts.catalog import SERVICES
 
-Worker = Callable[["Running"], Awaitable[None]]
+Worker = Callable[["Running"], Coroutine[Any, Any, None]]
 """Something that runs as long as the process does, such as the engine. It ends only when cancelled."""
-Restate = Callable[[UnitOfWork, UUID | None], Awaitable[int]]
 VERSION = "0.1.0"
 
 
@@ -47,8 +52,10 @@ class Running:
     units: Units
     rules: RuleBook
     asker: Asker
-    signer: Signer | None
+    signer: Signer
     trust: Trust
+    loops: list[FactLoop | SinkLoop] = field(default_factory=list)
+    """What follows other services' facts here, for health and for whoever must know how fresh a projection is."""
 
     def secret(self, name: str) -> str:
         """A connection's URL by its setting's name (`batch_database_url`)."""
@@ -76,13 +83,13 @@ class Service:
     settings: ServiceSettings
     migrations: Path
     routers: Sequence[Router] = ()
-    consumers: Sequence[Consumers] = ()
+    consumers: Sequence[Handler] = ()
     commands: Sequence[CommandHandler] = ()
     jobs: Sequence[Job] = ()
     workers: Sequence[Worker] = ()
     restate: Mapping[str, Restate] = field(default_factory=dict)
-    sink: RawSink | None = None
-    """Set where one writer takes every fact of every service: audit."""
+    sink: tuple[RawSink, str] | None = None
+    """Set where one writer takes every fact of every service: audit's, and the URL of the role that writes."""
     doors: Sequence[PublicDoor] = ()
 
     def __post_init__(self) -> None:
@@ -102,9 +109,8 @@ class Service:
         async with AsyncExitStack() as stack:
             running = await self._start(stack, listen=api)
             async with asyncio.TaskGroup() as tasks:
-                if work:
-                    for loop in self._loops(running):
-                        tasks.create_task(loop)
+                for loop in self._loops(running, stack) if work else ():
+                    tasks.create_task(loop)
                 servers = self._servers() if api else []
                 for server, listener in servers:
                     tasks.create_task(server.serve(sockets=[listener]))
@@ -127,13 +133,13 @@ class Service:
         )
         stack.push_async_callback(engine.dispose)
         await self._require_migrated()
-        notifier = Notifier(settings.database_url.get_secret_value())
+        notifier = Notifier(engine)
         stack.push_async_callback(notifier.close)
         units = Units(engine, settings, notifier.wake)
-        asker = Asker(settings.amqp_url.get_secret_value(), self.name)
-        stack.push_async_callback(asker.close)
         trust = Trust.read(settings.trust_file) if settings.trust_file else Trust({})
-        signer = Signer.read(settings.key_file) if settings.key_file else None
+        signer = Signer.read(settings.key_file) if settings.key_file else Signer.of(Ed25519PrivateKey.generate())
+        asker = Asker(self.name, settings.amqp_url.get_secret_value(), signer)
+        stack.push_async_callback(asker.close)
         running = Running(self, settings, units, RuleBook(engine), asker, signer, trust)
         self.running = running
         if listen or self._app is None:
@@ -147,14 +153,18 @@ class Service:
         self.api.state.door = door
         self.api.state.running = running
         guarded = Guard(
-            self.api, self.name, limit_bytes=settings.request_limit_bytes, timeout_seconds=settings.request_timeout_seconds
+            self.api,
+            self.name,
+            limit_bytes=settings.request_limit_bytes,
+            timeout_seconds=settings.request_timeout_seconds,
         )
 
         async def check() -> dict[str, Any]:
             async with engine.connect() as connection:
                 raw: Any = (await connection.get_raw_connection()).driver_connection
                 await raw.fetchval("select 1")
-            return {"ready": True, "degraded": [] if running.asker.connected else ["broker"]}
+            problems = [loop.state for loop in running.loops if loop.state["problem"]]
+            return {"ready": True, "degraded": problems}
 
         self._app = Probes(guarded, check)
 
@@ -166,32 +176,50 @@ class Service:
             servers.append((make_server(door.app), bind(door.host, door.port)))
         return servers
 
-    def _loops(self, running: Running) -> list[Any]:
+    def _loops(self, running: Running, stack: AsyncExitStack) -> list[Coroutine[Any, Any, None]]:
         settings = self.settings
         place = StreamPlace.parse(settings.stream_url.get_secret_value())
-        dsn = settings.database_url.get_secret_value()
         relay = Relay(self.name, running.secret("relay_database_url"), place, running.signer)
-        loops: list[Any] = [relay.run()]
-        if self.sink is not None:
-            loops.append(SinkLoop(self.name, self.sink, place, running.asker).run())
-        consumers = Consumers.merge(_rules_consumers(), *self.consumers)
-        loops += [
-            FactLoop(self.name, producer, consumers, running.units, dsn, place, running.asker, running.trust).run()
-            for producer in consumers.producers()
-        ]
-        loops.append(
-            serve_commands(
-                self.name,
-                settings.amqp_url.get_secret_value(),
-                list(self.commands),
-                running.units,
-                running.secret("relay_database_url"),
-                self.restate,
-            )
+        running.units.wake_relay = relay.wake
+        running.loops = [*self._fact_loops(running, place), *self._sink_loop(running, place)]
+        resender = Resender(running.secret("relay_database_url"))
+        stack.push_async_callback(resender.close)
+        commands = CommandWorker(
+            self.name,
+            self.commands,
+            units=running.units,
+            amqp_url=settings.amqp_url.get_secret_value(),
+            trust=running.trust,
+            resend=resender.answer,
+            restate=self.restate,
         )
-        loops += [job.forever(running) for job in (*self.jobs, _summarize_refusals(self))]
-        loops += [worker(running) for worker in self.workers]
-        return loops
+        return [
+            relay.run(),
+            commands.run(),
+            *(loop.run() for loop in running.loops),
+            *(job.forever(running) for job in (*self.jobs, _summarize_refusals(self))),
+            *(worker(running) for worker in self.workers),
+        ]
+
+    def _fact_loops(self, running: Running, place: StreamPlace) -> list[FactLoop]:
+        handlers = [*_RULES, *self.consumers]
+        producers = {contract.type.partition(".")[0] for handler in handlers for contract in handler.facts}
+        follow = partial(
+            FactLoop,
+            units=running.units,
+            place=place,
+            ask=ask_by(running.asker),
+            ask_restate=restate_by(running.asker),
+            trust=running.trust,
+        )
+        return [follow(self.name, producer, handlers) for producer in sorted(producers)]
+
+    def _sink_loop(self, running: Running, place: StreamPlace) -> list[SinkLoop]:
+        if self.sink is None:
+            return []
+        sink, url = self.sink
+        ask = ask_by(running.asker)
+        return [SinkLoop(self.name, SERVICES, sink, dsn=url, place=place, ask=ask, trust=running.trust)]
 
     async def _require_migrated(self) -> None:
         connection = await asyncpg.connect(self.settings.database_url.get_secret_value(), timeout=5)
@@ -210,23 +238,14 @@ def _summarize_refusals(service: Service) -> Job:
     return every(seconds=15)(summarize_refusals)
 
 
-def _rules_consumers() -> Consumers:
-    consumers = Consumers()
-    for kind in STATUS_FACTS:
-        consumers.add(kind, project_status)
-    for bundle_kind in BUNDLE_FACTS:
-        consumers.add(bundle_kind, project_bundle)
-    return consumers
+_RULES = (on(*STATUS_FACTS)(project_status), on(*BUNDLE_FACTS)(project_bundle))
+"""What every service follows: which organizations may act, and by which rules."""
 
 
-def _closed_door() -> Any:  # noqa: ANN401  (a door before the service is started: any use of it is an error)
+def _closed_door() -> Any:
     return None
 
 
 def app_of(service: Service) -> FastAPI:
     """The FastAPI app inside, for its OpenAPI document and for tests over its routes."""
     return service.api
-
-
-log = logger(part="service")
-__all__ = ["PublicDoor", "Running", "Service", "app_of", "on"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,12 +69,12 @@ def set_up_logs(log_format: str, level: str = "info") -> None:
     )
 
 
-def logger(**bound: str) -> Any:  # noqa: ANN401  (structlog's bound loggers are built at run time)
+def logger(**bound: str) -> Any:
     """A logger that carries these fields in each line."""
     return structlog.get_logger(**bound)
 
 
-def _add_trace_id(_: object, __: str, event: dict[str, Any]) -> dict[str, Any]:
+def _add_trace_id(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     context = trace.get_current_span().get_span_context()
     if context.is_valid:
         event["trace_id"] = f"{context.trace_id:032x}"
@@ -101,7 +101,7 @@ def _parent(traceparent: str) -> SpanContext | None:
         current = trace.get_current_span().get_span_context()
         return current if current.is_valid else None
     parts = traceparent.split("-")
-    if len(parts) != 4:  # noqa: PLR2004  (W3C trace context: version, trace id, parent id, flags)
+    if len(parts) != 4:
         return None
     try:
         flags = TraceFlags(int(parts[3], 16))
@@ -122,7 +122,7 @@ def current_traceparent(fallback: str = "") -> str:
 def trace_id(traceparent: str) -> str:
     """The trace id in a W3C header; empty when there is none."""
     parts = traceparent.split("-")
-    return parts[1] if len(parts) == 4 else ""  # noqa: PLR2004
+    return parts[1] if len(parts) == 4 else ""
 
 
 def detach() -> object:

@@ -1,6 +1,7 @@
 """Subscriptions, the usage ledger and its sums."""
 
 from alembic import op
+
 from chassis.migration import chassis_tables, isolate, security_definer
 
 revision = "0001"

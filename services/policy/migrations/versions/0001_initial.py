@@ -1,6 +1,7 @@
 """Policies, assignments, bundles and decisions."""
 
 from alembic import op
+
 from chassis.migration import chassis_tables, isolate, security_definer
 
 revision = "0001"

@@ -58,4 +58,6 @@ async def get_subscription(uow: Uow) -> SubscriptionOut:
 async def change_plan(uow: Uow, organization_id: UUID, body: ChangePlanIn) -> SubscriptionOut:
     """Move an organization to another plan, or change single limits."""
     limits = body.model_dump(exclude={"plan_id"}, exclude_none=True)
-    return SubscriptionOut.of(await subscriptions.change_plan(uow, organization_id, plan_id=body.plan_id, limits=limits))
+    return SubscriptionOut.of(
+        await subscriptions.change_plan(uow, organization_id, plan_id=body.plan_id, limits=limits)
+    )

@@ -27,5 +27,5 @@ PLANS: dict[str, Plan] = {
 def month_of(time: datetime) -> tuple[datetime, datetime]:
     """The UTC month a time lies in: its first moment, and the next month's."""
     start = time.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    end = start.replace(year=start.year + 1, month=1) if start.month == 12 else start.replace(month=start.month + 1)  # noqa: PLR2004
+    end = start.replace(year=start.year + 1, month=1) if start.month == 12 else start.replace(month=start.month + 1)
     return start, end

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TypeVar
+from uuid import UUID
 
 from sqlalchemy import select
 
@@ -44,7 +46,9 @@ async def get_subscription(uow: UnitOfWork) -> Subscription:
     """The organization's subscription; NotFoundError until it has been provisioned."""
     subscription = await _subscription(uow)
     if subscription is None:
-        raise NotFoundError("This organization has no subscription yet: it is made within a second of the organization.")
+        raise NotFoundError(
+            "This organization has no subscription yet: it is made within a second of the organization."
+        )
     uow.permit.check("subscription", str(subscription.id), {"plan_id": subscription.plan_id})
     return subscription
 
@@ -95,4 +99,3 @@ def _state(kind: type[S], row: Subscription) -> S:
         max_storage_gb=row.max_storage_gb,
         max_gateways=row.max_gateways,
     )
-

@@ -161,7 +161,11 @@ async def _add_to_days(uow: UnitOfWork, events: Sequence[dict[str, Any]]) -> Non
             total[place] += value
     keys = ("day", "agent_id", "provider", "model_name", "owner_id")
     rows = [
-        {"organization_id": uow.organization_id, **dict(zip(keys, key, strict=True)), **dict(zip(_SUMS, total, strict=True))}
+        {
+            "organization_id": uow.organization_id,
+            **dict(zip(keys, key, strict=True)),
+            **dict(zip(_SUMS, total, strict=True)),
+        }
         for key, total in sorted(sums.items())  # one order of locks, whoever books
     ]
     fresh = insert(UsageDay).values(rows)

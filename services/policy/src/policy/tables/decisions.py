@@ -20,7 +20,12 @@ class Decision(Row):
     __tablename__ = "decision"
     __table_args__ = (
         Index(None, "organization_id", "id"),
-        Index("decision_organization_id_run_id_idx", "organization_id", "run_id", postgresql_where=text("run_id is not null")),
+        Index(
+            "decision_organization_id_run_id_idx",
+            "organization_id",
+            "run_id",
+            postgresql_where=text("run_id is not null"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

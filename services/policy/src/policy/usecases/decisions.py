@@ -34,7 +34,7 @@ async def get_decision(uow: UnitOfWork, decision_id: UUID) -> Decision:
     return await uow.get(Decision, decision_id)
 
 
-async def simulate_decision(  # noqa: PLR0913  (a question has these parts)
+async def simulate_decision(
     uow: UnitOfWork,
     *,
     principal: Mapping[str, Any],

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 from uuid import UUID
 
+from resources.versions import require_version
 from sqlalchemy import ColumnElement, delete, func, select
 
 from chassis.errors import ConflictError, InvalidError, LimitExceededError
@@ -26,13 +27,12 @@ from pdp.problems import DocumentError
 from pdp.trials import run_document_tests
 from policy.tables.policies import Policy, PolicyAssignment
 from policy.usecases.bundles import MAX_POLICIES, lock_bundle, publish_bundle
-from resources.versions import require_version
 
 P = TypeVar("P", bound=PolicyState)
 A = TypeVar("A", bound=PolicyAssignmentState)
 
 
-async def create_policy(  # noqa: PLR0913  (a policy has these fields)
+async def create_policy(
     uow: UnitOfWork, *, name: str, description: str, policy_type: str, rules_yaml: str, priority: int, is_enabled: bool
 ) -> Policy:
     """Save a policy and, if it is enabled, put it in force; InvalidError names each problem of its rules by line."""
@@ -70,7 +70,9 @@ async def get_policy(uow: UnitOfWork, policy_id: UUID) -> Policy:
     return await uow.get(Policy, policy_id)
 
 
-async def update_policy(uow: UnitOfWork, policy_id: UUID, *, expected_version: int, changes: Mapping[str, Any]) -> Policy:
+async def update_policy(
+    uow: UnitOfWork, policy_id: UUID, *, expected_version: int, changes: Mapping[str, Any]
+) -> Policy:
     """Change some fields; new rules are checked first, and tried where the policy is or becomes enabled."""
     await lock_bundle(uow)
     policy = await uow.get(Policy, policy_id, lock=True)
