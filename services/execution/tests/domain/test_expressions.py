@@ -32,7 +32,7 @@ def test_paths_do_not_need_cel(text: str, value: object) -> None:
     [
         ("input.n * 2 + 1", 5),
         ("input.name == 'Ada' && size(input.a) == 1", True),
-        ("input.a.map(x, x['b c'])", [7]),
+        ("input.a.filter(x, x['b c'] > 6)", [{"b c": 7}]),
         ("{'n': input.n}", {"n": 2}),
         ("true", True),
         ("has(input.nope) ? 1 : 0", 0),
@@ -66,6 +66,14 @@ def test_cel_without_a_json_value_is_an_error(text: str) -> None:
 )
 def test_what_cannot_be_read(text: str) -> None:
     with pytest.raises(ExpressionError):
+        compile_expression(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["input.l.map(x, input.l)", "input.l.map //\n (x, x)", "[1].map (x, x)", "[1].transformList(i, v, v)"]
+)
+def test_nothing_multiplies_its_input(text: str) -> None:
+    with pytest.raises(ExpressionError, match="map"):
         compile_expression(text)
 
 

@@ -20,6 +20,7 @@ ROOTS = ("input", "steps", "item")
 _KEY = r"""\.\s*[A-Za-z_][A-Za-z0-9_]*|\[\s*[0-9]{1,9}\s*\]|\[\s*"[^"\\]*"\s*\]|\[\s*'[^'\\]*'\s*\]"""
 _PATH = re.compile(rf"\s*([A-Za-z_][A-Za-z0-9_]*)((?:\s*(?:{_KEY}))*)\s*")
 _KEYS = re.compile(_KEY)
+_MULTIPLIES = re.compile(r"\b(map|transformList|transformMap)\s*(//[^\n]*\s*)*\(")
 _WORDS_OF_CEL = frozenset({"true", "false", "null", "in"})
 
 
@@ -98,6 +99,9 @@ def _key(text: str) -> PathKey:
 
 
 def _compile_cel(text: str, roots: Collection[str]) -> CelExpression:
+    if _MULTIPLIES.search(text):
+        # A list of 3,000 mapped to itself is 9 million values and 1.6 GB: the engine bounds steps, not results.
+        raise ExpressionError("map() is not available here")
     try:
         return CelExpression(cel.Expression.compile(text, roots=roots))
     except cel.ExpressionError as error:
