@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from aiormq.exceptions import AMQPError, DeliveryError
 from faststream import AckPolicy
 from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchange, RabbitQueue
 from faststream.rabbit.annotations import RabbitMessage
@@ -62,9 +63,7 @@ class Asker:
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(timeout):
-                await self._publish(
-                    command, to_service, caller, seconds=timeout, number=number, reply_to=self._reply_to
-                )
+                await self._publish(command, to_service, caller, seconds=timeout, number=number, answered=True)
                 return reply.model_validate_json(await answer)
         except TimeoutError as error:
             raise UnavailableError(f"{to_service} did not answer.", retry_after_seconds=2) from error
@@ -75,7 +74,8 @@ class Asker:
         """Leave a command with the broker: done once, before its deadline. UnavailableError if it can't be left."""
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
-                await self._publish(command, to_service, caller, seconds=seconds, number=str(new_id()))
+                number = str(new_id())
+                await self._publish(command, to_service, caller, seconds=seconds, number=number, answered=False)
         except TimeoutError as error:
             raise UnavailableError("The broker does not answer.", retry_after_seconds=2) from error
 
@@ -85,21 +85,15 @@ class Asker:
         return self._connected
 
     async def close(self) -> None:
-        """Stop; who still waits gets no answer."""
-        if self._broker:
+        """Let the connection go; the next command opens another one."""
+        broker, self._broker = self._broker, None
+        if broker:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(2):
-                    await self._broker.stop()
+                    await broker.stop()
 
     async def _publish(
-        self,
-        command: Command,
-        to_service: str,
-        caller: Caller | None,
-        *,
-        seconds: float,
-        number: str,
-        reply_to: str | None,
+        self, command: Command, to_service: str, caller: Caller | None, *, seconds: float, number: str, answered: bool
     ) -> None:
         caller = caller or Caller.system(NOBODY, f"{self.service}.asks")
         body = command.json_bytes()
@@ -108,12 +102,15 @@ class Asker:
             broker = await self._started()
             await broker.publish(
                 body, exchange=topic(work_exchange(to_service)), routing_key=command_name(type(command)),
-                persist=True, message_id=number, correlation_id=number, reply_to=self._reply_to if answered else None, message_type=command.type,
-                content_type="application/json", headers={"grant": header, "attempt": 1},
+                persist=True, message_id=number, correlation_id=number, message_type=command.type,
+                reply_to=self._reply_to if answered else None, content_type="application/json",
+                headers={"grant": header, "attempt": 1},
             )  # fmt: skip
             self._connected = True
-        except (OSError, RuntimeError) as error:  # aio-pika's errors are of both families
-            self._connected = False
+        except (AMQPError, OSError, RuntimeError) as error:
+            self._connected = isinstance(error, DeliveryError)
+            if not self._connected:
+                await self.close()  # an error may have closed the channel; the next command opens a new one
             raise UnavailableError(
                 f"{command.type} could not be sent to {to_service}.", retry_after_seconds=2
             ) from error
