@@ -35,6 +35,8 @@ _COMPATIBLE = OpenAIModelProfile(
 )
 _AGENT: Agent[None, str] = Agent(retries=0)
 _ONE_REQUEST = UsageLimits(request_limit=1)
+_CONTEXT = "The input is above the model's context window."
+_LLAMA_CONTEXT = "exceed_context_size_error"  # how llama.cpp says it, which the library does not tell apart yet
 _REASONS: tuple[tuple[type[Exception], AgentErrorCode, str], ...] = (
     (TimeoutError, AgentErrorCode.TIMEOUT, "The model did not answer within the step's time."),
     (
@@ -157,6 +159,8 @@ def _reason(error: Exception, transport: OutboundTransport) -> AgentError:
     if isinstance(error, failed.ModelQuotaExceededError):
         return AgentError(AgentErrorCode.RATE_LIMITED, "The provider's quota is used up.", retryable=False)
     if isinstance(error, failed.ModelHTTPError):
+        if error.provider_error_type == _LLAMA_CONTEXT:
+            return AgentError(AgentErrorCode.TOO_LARGE, _CONTEXT)
         return status_error(error.status_code, error.headers or {})
     if isinstance(error, failed.ModelAPIError):
         return AgentError(AgentErrorCode.UNAVAILABLE, "The model's endpoint broke off or sent an error.")
