@@ -144,6 +144,8 @@ class RunFact(Fact):
 
     run_id: UUID
     workspace_id: UUID
+    owner_id: str = ""
+    """Whose run it is: its caller's user, or `api_key:<id>`."""
 
 
 class RunQueued(RunFact):
@@ -179,8 +181,6 @@ class StepEnded(RunFact):
     iteration: int
     attempt: int
     kind: str
-    owner_id: str = ""
-    """Whose run it is: its caller's user, or `api_key:<id>`."""
     agent_id: UUID | None = None
     agent_semver: str = ""
     provider: str = ""
