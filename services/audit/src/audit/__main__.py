@@ -1,0 +1,7 @@
+"""`python -m audit api|work|all`."""
+
+from audit.main import build
+from audit.settings import Settings
+from chassis.process import main
+
+main(build, Settings, "audit")

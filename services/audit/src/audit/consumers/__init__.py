@@ -1,0 +1,1 @@
+"""Audit's bus door beside the one writer."""

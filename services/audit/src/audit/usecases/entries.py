@@ -1,0 +1,90 @@
+"""Reading the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, or_, select, tuple_
+
+from audit.tables.entries import Entry, OrganizationWatermark, TreeHead
+from chassis.errors import NotFoundError
+from chassis.uow import UnitOfWork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryFilter:
+    """What to look for; None asks nothing."""
+
+    run_id: UUID | None = None
+    event_type: str | None = None
+    actor_id: str | None = None
+    resource_type: str | None = None
+    resource_id: str | None = None
+    result: str | None = None
+    trace_id: str | None = None
+    first_time: datetime | None = None
+    last_time: datetime | None = None
+
+
+async def list_entries(
+    uow: UnitOfWork, wanted: EntryFilter, *, ascending: bool, limit: int, after: tuple[datetime, UUID] | None
+) -> Sequence[Entry]:
+    """The organization's entries by time, one more than `limit` where there are more."""
+    statement = select(Entry).where(Entry.organization_id == uow.organization_id, *_conditions(wanted), *_own(uow))
+    place = tuple_(Entry.occurred_at, Entry.id)
+    if after is not None:
+        statement = statement.where(place > after if ascending else place < after)
+    entries: Sequence[Entry] = await uow.all(_ordered(statement, ascending=ascending).limit(limit + 1))
+    return entries
+
+
+async def get_entry(uow: UnitOfWork, entry_id: UUID) -> Entry:
+    """One entry with the bytes of its fact."""
+    statement = select(Entry).where(
+        Entry.organization_id == uow.organization_id,
+        Entry.retention_class.in_((30, 90, 365, 2555)),
+        Entry.id == entry_id,
+        *_own(uow),
+    )
+    entry: Entry | None = await uow.first(statement)
+    if entry is None:
+        raise NotFoundError("There is no entry with this id.")
+    uow.permit.check("audit", str(entry_id), {"event_type": entry.event_type, "resource_type": entry.resource_type})
+    return entry
+
+
+async def get_coverage(uow: UnitOfWork) -> dict[str, Any]:
+    """The organization's own completeness: its size, and per producer the number up to which nothing is missing."""
+    size = await uow.first(select(TreeHead.size).where(TreeHead.organization_id == uow.organization_id))
+    statement = select(OrganizationWatermark).where(OrganizationWatermark.organization_id == uow.organization_id)
+    marks: Sequence[OrganizationWatermark] = await uow.all(statement.order_by(OrganizationWatermark.producer))
+    producers = [
+        {"producer": mark.producer, "epoch": mark.epoch, "contiguous_sequence": mark.sequence} for mark in marks
+    ]
+    return {"entries": size or 0, "producers": producers}
+
+
+def _conditions(wanted: EntryFilter) -> list[ColumnElement[bool]]:
+    times = {"first_time": Entry.occurred_at.__ge__, "last_time": Entry.occurred_at.__le__}
+    found: list[ColumnElement[bool]] = []
+    for field in fields(wanted):
+        value = getattr(wanted, field.name)
+        if value is not None:
+            found.append(times[field.name](value) if field.name in times else getattr(Entry, field.name) == value)
+    return found
+
+
+def _own(uow: UnitOfWork) -> list[ColumnElement[bool]]:
+    if not uow.permit.own_only:
+        return []
+    return [or_(Entry.actor_id == uow.caller.id, Entry.owner_id == uow.caller.owner_id)]
+
+
+def _ordered(statement: Select[tuple[Entry]], *, ascending: bool) -> Select[tuple[Entry]]:
+    if ascending:
+        return statement.order_by(Entry.occurred_at, Entry.id)
+    return statement.order_by(Entry.occurred_at.desc(), Entry.id.desc())
