@@ -16,8 +16,7 @@ MAX_TEXT: Final = 16_384
 _CACHED: Final = 8_192
 _PLACE: Final = re.compile(r"<input>:(-?\d+):(-?\d+): (.*)")
 _TRAILER: Final = re.compile(r"\s*(\[[A-Z_]+\]|\(in container ''\))\s*$")
-_ATOMS: Final = frozenset((str, int, float, bool, type(None), bytes))
-_KEYS: Final = frozenset((str,))
+_ATOMS: Final = frozenset((int, float, bool, type(None), bytes))
 
 
 class ExpressionError(ValueError):
@@ -99,8 +98,8 @@ def _environment(roots: frozenset[str], timestamps: frozenset[str]) -> Any:
 
 @lru_cache(maxsize=_CACHED)
 def _compile(text: str, roots: frozenset[str], timestamps: frozenset[str]) -> Expression:
-    if len(text) > MAX_TEXT:
-        raise ExpressionError(f"An expression has at most {MAX_TEXT} characters.")
+    if len(text) > MAX_TEXT or "\0" in text:
+        raise ExpressionError(f"An expression has at most {MAX_TEXT} characters and no NUL.")
     environment = _environment(roots, timestamps)
     try:
         program = environment.compile(text)
@@ -121,18 +120,21 @@ def plain(value: Any) -> Any:
     """The same value in types the engine knows: one foreign type anywhere would spoil every look at the whole.
 
     Times become RFC 3339 text, which `timestamp()` reads: the engine takes them only as whole roots.
+    ExpressionError for text with a NUL: the engine ends it there, and would find it equal to its beginning.
     """
     kind = type(value)
+    if kind is str:
+        if "\0" in value:
+            raise ExpressionError("a text holds a NUL character")
+        return value
     if kind in _ATOMS:
         return value
-    if kind is dict and _ATOMS.issuperset(map(type, value.values())) and _KEYS.issuperset(map(type, value)):
-        return value
     if isinstance(value, Mapping):
-        return {key if type(key) is str else str(key): plain(each) for key, each in value.items()}
+        return {plain(key if type(key) is str else str(key)): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(each) for each in value]
     if isinstance(value, Enum):
         return plain(value.value)
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
-    return f"{value.total_seconds():f}s" if isinstance(value, timedelta) else str(value)
+    return f"{value.total_seconds():f}s" if isinstance(value, timedelta) else plain(str(value))

@@ -210,21 +210,21 @@ _NOT, _DEPENDS, _MASKED, _WHOLE = range(4)
 def _principal(request: DecisionRequest) -> dict[str, Any]:
     asker = request.principal
     return {
-        "id": asker.id,
+        "id": plain(asker.id),
         "kind": asker.kind,
-        "roles": list(asker.roles),
-        "scopes": list(asker.scopes),
-        "teams": list(asker.teams),
-        "team": asker.team,
+        "roles": plain(asker.roles),
+        "scopes": plain(asker.scopes),
+        "teams": plain(asker.teams),
+        "team": plain(asker.team),
         "mfa": asker.mfa,
         "auth_age_s": asker.auth_age_s,
-        "chain": list(asker.chain),
+        "chain": plain(asker.chain),
     }
 
 
 def _resource(request: DecisionRequest) -> dict[str, Any]:
     resource = request.resource
-    return {"kind": resource.kind, "id": resource.id, "attr": plain(resource.attr)}
+    return {"kind": resource.kind, "id": plain(resource.id), "attr": plain(resource.attr)}
 
 
 def _run(request: DecisionRequest) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def _run(request: DecisionRequest) -> dict[str, Any]:
         "trigger": run.trigger,
         "model": run.model,
     }
-    return {name: value for name, value in known.items() if value is not None}
+    return {name: plain(value) for name, value in known.items() if value is not None}
 
 
 _VALUES: Final[Mapping[str, Any]] = {

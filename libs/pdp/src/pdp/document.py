@@ -184,6 +184,7 @@ class _Reader:
         except ExpressionError as error:
             place = (error.line, error.column)
             self.problems.append(self._marked.problem_in(path, place, error.message, "invalid_expression"))
+            self._variables[name] = "dyn(true)"  # known, so that its uses are not wrong as well
 
     def _rule(self, index: int, rule: RuleShape) -> Rule:
         path: Path = ("rules", index)

@@ -146,9 +146,7 @@ class _Reader:
         one_line = node.start_mark.line == node.end_mark.line
         quote = 1 if node.style in ("'", '"') else 0
         self._marked.texts[path] = Text(line, column + quote, None, exact=one_line)
-        if node.style is not None:
-            return node.value
-        return _plain_word(node.value)
+        return node.value if node.style in ("'", '"', ">") else _plain_word(node.value)
 
     def _indent_below(self, line: int) -> int:
         for text in self._lines[line:]:
