@@ -1,10 +1,17 @@
 """Make the project's virtual environment when it is missing or old, then become the command that was asked for.
 
-Runs on a bare machine: standard library only, nothing of the project imported. `bootstrap.py remit|dev [ARGUMENT ..]`.
-What only an installation needs is imported where it is needed, because every start of every command comes through here.
+Runs on a bare machine: standard library only, nothing of the project imported. `bootstrap.py KIND MODULE [ARGUMENT ..]`
+where KIND is `remit` or `dev`; start.sh comes here only when a file that decides what to install has changed.
 """  # noqa: INP001 a script, no package
 
+import ast
+import fcntl
+import hashlib
+import importlib.util
 import os
+import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOCKS = ROOT / "deploy" / "locks"
-MODULES = {"remit": "remit_cli", "dev": "remit_local.dev"}
 LISTS = {"remit": "product.txt", "dev": "dev.txt"}
 PACKAGE_FOLDERS = ("libs", "services", "clients", "deploy")
 
@@ -21,7 +27,7 @@ class SetupError(Exception):
     """The environment cannot be made; the text says what to type."""
 
 
-def main(kind: str, arguments: list[str]) -> None:
+def main(kind: str, module: str, arguments: list[str]) -> None:
     """Install what is missing and become the command."""
     if not is_current(kind):
         try:
@@ -30,10 +36,10 @@ def main(kind: str, arguments: list[str]) -> None:
             sys.exit(f"{kind}: {error}")
         except KeyboardInterrupt:
             sys.exit(f"\n{kind}: interrupted; start again to go on")
-    os.execv(PYTHON, [str(PYTHON), "-m", MODULES[kind], *arguments])  # noqa: S606 the whole purpose
+    os.execv(PYTHON, [str(PYTHON), "-m", module, *arguments])  # noqa: S606 the whole purpose
 
 
-# ------------------------------------------------------------------- is there anything to do? every start pays for this
+# ------------------------------------------------------------------------------------------ is there anything to do?
 
 
 def is_current(kind: str) -> bool:
@@ -43,14 +49,10 @@ def is_current(kind: str) -> bool:
 
 def _is_installed(kind: str) -> bool:
     try:
-        looks, digest = stamp_file(kind).read_text().split()
+        place, digest = stamp_file(kind).read_text().splitlines()
     except (OSError, ValueError):
         return False
-    if not os.access(PYTHON, os.X_OK):
-        return False
-    if looks == _looks(kind):
-        return True
-    if digest != content_digest(kind):
+    if place != str(ROOT) or digest != content_digest(kind) or not os.access(PYTHON, os.X_OK):
         return False
     write_stamp(kind)  # only the times of the files have changed
     return True
@@ -68,29 +70,22 @@ def inputs(kind: str) -> list[Path]:
 
 def packages() -> list[Path]:
     """Return the folders of all workspace packages."""
-    folders = [ROOT / group / name for group in PACKAGE_FOLDERS for name in sorted(os.listdir(ROOT / group))]
+    folders = [folder for group in PACKAGE_FOLDERS for folder in sorted((ROOT / group).iterdir())]
     return [folder for folder in folders if (folder / "pyproject.toml").exists()]
 
 
 def content_digest(kind: str) -> str:
-    """Return a digest of the inputs' contents and of where the checkout is."""
-    import hashlib
-
-    digest = hashlib.sha256(bytes(ROOT))
+    """Return a digest of what the checkout asks for."""
+    digest = hashlib.sha256()
     for path in inputs(kind):
         digest.update(bytes(path) + path.read_bytes())
     return digest.hexdigest()
 
 
-def _looks(kind: str) -> str:
-    states = [path.stat() for path in inputs(kind)]
-    return "-".join(f"{state.st_mtime_ns:x}.{state.st_size:x}" for state in states)
-
-
 def write_stamp(kind: str) -> None:
-    """Remember that the environment holds what the checkout asks for."""
+    """Remember where and what was installed."""
     beside = stamp_file(kind).with_suffix(f".{os.getpid()}")
-    beside.write_text(f"{_looks(kind)} {content_digest(kind)}\n")
+    beside.write_text(f"{ROOT}\n{content_digest(kind)}\n")
     beside.replace(stamp_file(kind))
 
 
@@ -99,8 +94,6 @@ def write_stamp(kind: str) -> None:
 
 def install(kind: str) -> None:
     """Make the environment and fill it; two at once take turns, and the second finds nothing to do."""
-    import fcntl
-
     (ROOT / ".remit").mkdir(mode=0o700, exist_ok=True)
     with (ROOT / ".remit" / "install.lock").open("a") as lock:
         try:
@@ -123,10 +116,12 @@ def fill(kind: str) -> None:
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run([*pip, *pip_cache_option(), "--require-hashes", "-r", str(LOCKS / "uv.txt")], dict(os.environ))
     uv = [str(PYTHON), "-m", "uv", "pip", "install", "--python", str(PYTHON)]
+    if not sys.stderr.isatty():
+        uv.append("--quiet")  # without a terminal its progress is a hundred lines
     run([*uv, "--require-hashes", "-r", str(LOCKS / LISTS[kind])], settings)
     say(kind, "3/3 the project itself")
     editable = [option for folder in packages() for option in ("-e", str(folder))]
-    run([*uv, "--quiet", "--no-deps", *editable], settings)
+    run([*uv, "--no-deps", *editable], settings)
 
 
 def say(kind: str, text: str) -> None:
@@ -135,19 +130,14 @@ def say(kind: str, text: str) -> None:
 
 
 def run(command: list[str], environment: dict[str, str]) -> None:
-    """Run a command, its output visible; a failure names it."""
-    import shlex
-    import subprocess
-
-    code = subprocess.run(command, env=environment, check=False).returncode
+    """Run a command, its output visible beside our own; a failure names it."""
+    code = subprocess.run(command, env=environment, stdout=sys.stderr, check=False).returncode
     if code:
         raise SetupError(f"this failed with {code}; its output is above:\n  {shlex.join(command)}")
 
 
 def make_environment() -> None:
     """Make .venv with pip, unless it is there and works."""
-    import subprocess
-
     if _runs([str(PYTHON), "-c", "import pip"]):
         return
     if not can_make_environments():
@@ -160,15 +150,11 @@ def make_environment() -> None:
 
 def can_make_environments() -> bool:
     """Tell whether this Python is whole: Debian and Ubuntu split these modules off."""
-    import importlib.util
-
     return all(importlib.util.find_spec(name) for name in ("venv", "ensurepip"))
 
 
 def repair_venv() -> None:
     """Install what Debian and Ubuntu split off Python where we may; elsewhere say what to type."""
-    import shutil
-
     package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
     if shutil.which("apt-get") is None:
         raise SetupError(
@@ -216,9 +202,6 @@ def translated(pip: dict[str, str]) -> dict[str, str]:
 
 def pip_configuration() -> dict[str, str]:
     """Return what pip is configured with by files and environment; the more specific wins."""
-    import ast
-    import subprocess
-
     command = [str(PYTHON), "-m", "pip", "config", "list"]
     shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     found = {}
@@ -252,8 +235,6 @@ def _user_folder(variable: str, name: str) -> Path:
 
 
 def _runs(command: list[str]) -> bool:
-    import subprocess
-
     try:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except OSError:
@@ -261,4 +242,4 @@ def _runs(command: list[str]) -> bool:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])
