@@ -181,6 +181,13 @@ async def wait_for(known: Callable[[], Awaitable[bool]], reference: UUID, noun: 
     raise not_yet_known(noun)
 
 
+def allow_seconds(request: Request, seconds: float) -> None:
+    """Give this one request another time limit, counted from now: for answers that are waited for or streamed."""
+    deadline: asyncio.Timeout | None = request.scope.get("remit.deadline")
+    if deadline is not None:
+        deadline.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
 def make_app(title: str, routers: list[Router], door: Door, version: str) -> FastAPI:
     """The service's HTTP application: its routes, and one translation of every error."""
     app = FastAPI(title=title, version=version, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
@@ -192,7 +199,8 @@ def make_app(title: str, routers: list[Router], door: Door, version: str) -> Fas
         refusal = error if isinstance(error, RefusalError) else _as_refusal(error)
         caller: Caller | None = request.scope.get("remit.caller")
         if caller is not None:
-            await door.refusals.note(caller, request, refusal)
+            # Of the app, not of this function's argument: the door is hung in when the service starts.
+            await request.app.state.door.refusals.note(caller, request, refusal)
         return problem(refusal, request.headers.get("traceparent", ""))
 
     for kind in (RefusalError, RequestValidationError, HTTPException, TimeoutError):
@@ -236,7 +244,8 @@ class Guard:
 
         with span("request", service=self._service, traceparent=traceparent, kind=SpanKind.SERVER) as current:
             try:
-                async with asyncio.timeout(None if scope.get("remit.unbounded") else self._timeout):
+                async with asyncio.timeout(self._timeout) as deadline:
+                    scope["remit.deadline"] = deadline
                     await self._app(scope, _limited(receive, scope, self._limit), watched)
             except Exception as error:  # noqa: BLE001  (the last door: nothing may leave without an answer)
                 await self._answer_crash(error, scope, receive, watched, traceparent)

@@ -121,9 +121,15 @@ def admit(caller: Caller, permission: str, rules: Rules, *, named: bool) -> Perm
     return permit
 
 
+_OPENED_BY = {"run:create": ("agent:execute", "orchestration:execute")}
+"""Who may execute may knock at the door of runs; `execute` of the very thing is decided behind it."""
+
+
 def in_scope(scopes: frozenset[str], permission: str) -> bool:
     """Do these scopes include the permission, by name or as `agent:*`?"""
-    return permission in scopes or f"{permission.partition(':')[0]}:*" in scopes
+    if permission in scopes or f"{permission.partition(':')[0]}:*" in scopes:
+        return True
+    return any(in_scope(scopes, opener) for opener in _OPENED_BY.get(permission, ()))
 
 
 class DeniedError(ForbiddenError):
