@@ -149,7 +149,7 @@ SWEEP_READS = (
     "dispatched_at", "lease_until", "worker_id", "token", "last_step", "takeovers", "cancel_requested_at",
 )  # fmt: skip
 SWEEP_WRITES = ("dispatched_at", "lease_until", "takeovers")
-DOOR_WRITES = "status, cancel_requested_at, cancel_reason, updated_at, version"
+DOOR_WRITES = "status, waiting_for, stop_reason, completed_at, cancel_requested_at, cancel_reason, updated_at, version"
 
 
 def upgrade() -> None:

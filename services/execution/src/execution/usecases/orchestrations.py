@@ -111,7 +111,7 @@ async def restore_orchestration(uow: UnitOfWork, orchestration_id: UUID) -> Orch
 
 
 async def find_orchestration(uow: UnitOfWork, reference: str, workspace: Workspace | None) -> Orchestration:
-    """The living orchestration with this id, or with this name in the workspace (or, without one, in the organization)."""
+    """The living orchestration with this id, or with this name in the workspace (else in the organization)."""
     wanted = as_id(reference)
     named = Orchestration.id == wanted if wanted else Orchestration.name == reference
     statement = select(Orchestration).where(named, Orchestration.deleted_at.is_(None))

@@ -1,0 +1,74 @@
+"""Execution's part of explaining a run: who asked, which rule allowed it, what ran, what it cost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from chassis.telemetry import trace_id
+from chassis.uow import UnitOfWork
+from execution.tables.runs import Run
+from execution.tables.steps import Step
+from execution.usecases.runs import get_run, steps_of
+
+
+class Explanation(NamedTuple):
+    """A run with everything execution knows of it."""
+
+    run: Run
+    steps: list[Step]
+    costs: list[dict[str, Any]]
+
+    @property
+    def trigger(self) -> dict[str, Any]:
+        """What set it off."""
+        run = self.run
+        return {
+            "type": run.trigger_type,
+            "triggered_by": run.triggered_by,
+            "queued_at": run.queued_at,
+            "parent_run_id": run.parent_run_id,
+            "root_run_id": run.root_run_id,
+            "forked_from": run.forked_from,
+            "correlation_id": run.correlation_id or None,
+        }
+
+    @property
+    def version(self) -> dict[str, Any]:
+        """What exactly ran."""
+        run = self.run
+        return {"id": run.version_id, "semver": run.semver, "digest": run.config_digest, "agents": run.pins}
+
+    @property
+    def decision(self) -> dict[str, Any]:
+        """Which rule allowed it."""
+        return {"id": self.run.decision_id, **self.run.decision}
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that leads through every service."""
+        return trace_id(self.run.traceparent) or None
+
+
+async def explain_run(uow: UnitOfWork, run_id: UUID) -> Explanation:
+    """Everything execution knows of a run."""
+    run = await get_run(uow, run_id)
+    steps = await steps_of(uow, run)
+    return Explanation(run, steps, cost_lines(steps))
+
+
+def cost_lines(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """What was spent, per model and price: the attempts' sums, those that failed included."""
+    lines: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for step in steps:
+        if step.input_tokens or step.output_tokens or step.cost_usd_micros:
+            line = lines[step.provider, step.model_name, step.price_version]
+            for at, value in enumerate((1, step.input_tokens, step.output_tokens, step.cost_usd_micros)):
+                line[at] += value
+    names = ("attempts", "input_tokens", "output_tokens", "cost_usd_micros")
+    return [
+        {"provider": provider, "model_name": model, "price_version": price, **dict(zip(names, line, strict=True))}
+        for (provider, model, price), line in sorted(lines.items())
+    ]

@@ -1,0 +1,120 @@
+"""Keys of model providers: stored sealed, used by workers, never shown again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from chassis.errors import UnavailableError
+from chassis.ids import new_id
+from chassis.sealing import Keyring, Sealed
+from chassis.uow import UnitOfWork
+from contracts.execution import (
+    ModelCredentialCreated,
+    ModelCredentialDeleted,
+    ModelCredentialState,
+    ModelCredentialUpdated,
+)
+from execution.tables.model_credentials import ModelCredential
+from execution.usecases.revisions import change_row, require_version
+
+TAKEN = "A provider key of this name is already here."
+HINT_CHARACTERS = 4
+
+
+async def create_model_credential(
+    uow: UnitOfWork, keyring: Keyring | None, *, name: str, provider: str, secret: str, base_url: str | None
+) -> ModelCredential:
+    """Store a provider's key; only workers ever see it again."""
+    credential_id = new_id()
+    sealed = _require(keyring).seal(secret.encode(), _place(uow.organization_id, credential_id))
+    credential = ModelCredential(
+        id=credential_id,
+        organization_id=uow.organization_id,
+        name=name,
+        provider=provider,
+        base_url=base_url,
+        ciphertext=sealed.ciphertext,
+        wrapped_key=sealed.wrapped_key,
+        kek_id=sealed.kek_id,
+        hint=hint_of(secret),
+        created_by=uow.caller.owner_id,
+        created_at=uow.now,
+        updated_at=uow.now,
+        version=1,
+    )
+    await uow.add(credential, conflict=TAKEN)
+    uow.emit(_state(ModelCredentialCreated, credential))
+    return credential
+
+
+async def get_model_credential(uow: UnitOfWork, credential_id: UUID) -> ModelCredential:
+    """What is known of a provider key, without the key."""
+    return await uow.get(ModelCredential, credential_id)
+
+
+async def update_model_credential(
+    uow: UnitOfWork,
+    keyring: Keyring | None,
+    credential_id: UUID,
+    values: Mapping[str, Any],
+    *,
+    expected_version: int | None,
+) -> ModelCredential:
+    """Rename a provider key, change its address, or replace the key itself (`secret`)."""
+    credential = await uow.get(ModelCredential, credential_id, lock=True)
+    require_version(credential, expected_version)
+    plain = {name: value for name, value in values.items() if name != "secret"}
+    changes = change_row(credential, plain)
+    if secret := values.get("secret"):
+        sealed = _require(keyring).seal(secret.encode(), _place(credential.organization_id, credential.id))
+        credential.ciphertext, credential.wrapped_key = sealed.ciphertext, sealed.wrapped_key
+        credential.kek_id = sealed.kek_id
+        changes |= {"secret": ["replaced", "replaced"], **change_row(credential, {"hint": hint_of(secret)})}
+    if not changes:
+        return credential
+    credential.version += 1
+    credential.updated_at = uow.now
+    await uow.add(credential, conflict=TAKEN)
+    uow.emit(_state(ModelCredentialUpdated, credential, changes))
+    return credential
+
+
+async def delete_model_credential(uow: UnitOfWork, credential_id: UUID) -> None:
+    """Destroy a provider key; agents that use it fail from now on."""
+    credential = await uow.get(ModelCredential, credential_id, lock=True)
+    await uow.delete(credential)
+    uow.emit(_state(ModelCredentialDeleted, credential))
+
+
+def open_credential(keyring: Keyring, row: Mapping[str, Any]) -> str:
+    """The key in a row (its columns by name); UnsealError when it was changed or belongs to another row."""
+    sealed = Sealed(row["ciphertext"], row["wrapped_key"], row["kek_id"])
+    return keyring.open(sealed, _place(row["organization_id"], row["id"])).decode()
+
+
+def hint_of(secret: str) -> str:
+    """What of a key may be shown: its last four characters, and none of a short one."""
+    return secret[-HINT_CHARACTERS:] if len(secret) >= 4 * HINT_CHARACTERS else ""
+
+
+def _place(organization_id: UUID, credential_id: UUID) -> str:
+    return f"{organization_id}/model_credential/{credential_id}"
+
+
+def _require(keyring: Keyring | None) -> Keyring:
+    if keyring is None:
+        raise UnavailableError(
+            "Provider keys can't be stored: the operator set no keyring (REMIT_EXECUTION_KEY_ENCRYPTION_FILE).",
+            code="no_keyring",
+        )
+    return keyring
+
+
+def _state(
+    kind: type[ModelCredentialState], row: ModelCredential, changes: dict[str, list[Any]] | None = None
+) -> ModelCredentialState:
+    return kind(
+        model_credential_id=row.id, version=row.version, name=row.name, provider=row.provider, changes=changes or {}
+    )

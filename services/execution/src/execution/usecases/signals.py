@@ -1,0 +1,116 @@
+"""Wake-ups between the processes of execution: a run was queued, a run has ended. Losing one costs a poll's time.
+
+They are sent outside business transactions, whose commits they would serialize, and one in five milliseconds at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from chassis.telemetry import logger
+
+QUEUED = "run_queued"
+ENDED = "run_ended"
+INTERVAL_SECONDS = 0.005
+POLL_SECONDS = 0.25
+MAX_PAYLOAD_IDS = 200
+"""A notification holds 8,000 bytes; an id and its comma 37."""
+log = logger(part="signals")
+
+
+class RunSignals:
+    """One connection that tells and hears of runs; made on first use, made again after it was lost."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: Any = None
+        self._opening = asyncio.Lock()
+        self._waiting: dict[UUID, set[asyncio.Event]] = {}
+        self._outgoing: list[tuple[str, str]] = []
+        self._sender: asyncio.Task[None] | None = None
+
+    def queued(self) -> None:
+        """Tell the engine's admission that there is a run to dispatch; call after its commit."""
+        self._send(QUEUED, "")
+
+    def ended(self, run_ids: Iterable[UUID]) -> None:
+        """Tell whoever waits for these runs that they are over; call after their commit."""
+        ids = list(run_ids)
+        for run_id in ids:
+            self._wake(run_id)
+        for start in range(0, len(ids), MAX_PAYLOAD_IDS):
+            self._send(ENDED, ",".join(str(run_id) for run_id in ids[start : start + MAX_PAYLOAD_IDS]))
+
+    async def wait_until(self, run_id: UUID, done: Callable[[], Awaitable[bool]], seconds: float) -> bool:
+        """Wait until `done` says so, asked at each wake-up of the run and every 250 ms; False when time is up."""
+        with contextlib.suppress(OSError, asyncpg.PostgresError, TimeoutError):
+            await self._open()
+        event = asyncio.Event()
+        self._waiting.setdefault(run_id, set()).add(event)
+        try:
+            async with asyncio.timeout(seconds):
+                while not await done():
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(POLL_SECONDS):
+                            await event.wait()
+                    event.clear()
+        except TimeoutError:
+            return await done()
+        finally:
+            self._forget(run_id, event)
+        return True
+
+    async def close(self) -> None:
+        """End the connection."""
+        if self._sender is not None:
+            self._sender.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sender
+        if self._connection is not None:
+            self._connection.terminate()
+
+    def _send(self, channel: str, payload: str) -> None:
+        if (channel, payload) not in self._outgoing:
+            self._outgoing.append((channel, payload))
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.get_running_loop().create_task(self._send_all())
+
+    async def _send_all(self) -> None:
+        while self._outgoing:
+            batch, self._outgoing = self._outgoing, []
+            channels, payloads = zip(*batch, strict=True)
+            try:
+                connection = await self._open()
+                notify = "select pg_notify(c, p) from unnest($1::text[], $2::text[]) as s(c, p)"
+                await connection.execute(notify, channels, payloads, timeout=5)
+            except Exception as error:  # noqa: BLE001  (the polls of those who wait are the net)
+                log.warning("signal_lost", error=type(error).__name__)
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def _open(self) -> Any:
+        async with self._opening:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await asyncpg.connect(self._dsn, timeout=5)
+                await self._connection.add_listener(ENDED, self._heard)
+            return self._connection
+
+    def _heard(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:
+        for run_id in payload.split(","):
+            with contextlib.suppress(ValueError):
+                self._wake(UUID(run_id))
+
+    def _wake(self, run_id: UUID) -> None:
+        for event in self._waiting.get(run_id, ()):
+            event.set()
+
+    def _forget(self, run_id: UUID, event: asyncio.Event) -> None:
+        events = self._waiting.get(run_id, set())
+        events.discard(event)
+        if not events:
+            self._waiting.pop(run_id, None)

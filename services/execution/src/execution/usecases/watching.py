@@ -1,0 +1,86 @@
+"""What somebody who watches a run is told, in the event names of AG-UI, read from the tables.
+
+Each event has an id of its own. Who comes back with the last id it saw is told what came after; because attempts that
+end at the same time may be stored in another order, a few seconds before it are told again, under the same ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from execution.domain.runs import FINAL, RunStatus
+from execution.tables.runs import Run
+from execution.tables.steps import Step
+
+OVERLAP = timedelta(seconds=5)
+STARTED_ID = "started"
+ENDED_ID = "ended"
+
+
+class WatchEvent(NamedTuple):
+    """One event of a run."""
+
+    id: str
+    name: str
+    data: dict[str, Any]
+
+
+def events_of(run: Run, steps: Sequence[Step]) -> Iterator[WatchEvent]:
+    """Everything there is to tell of a run so far, in order."""
+    if run.started_at is not None:
+        yield WatchEvent(STARTED_ID, "RUN_STARTED", {"runId": str(run.id), "threadId": str(run.root_run_id)})
+    ended = [(step.completed_at, step) for step in steps if step.completed_at is not None]
+    for _, step in sorted(ended, key=lambda pair: (pair[0], pair[1].step_number, pair[1].attempt)):
+        yield WatchEvent(_step_id(step), "STEP_FINISHED", _step_data(step))
+    if run.status in FINAL:
+        yield _ended(run)
+
+
+def after(event: WatchEvent, last_event_id: str) -> bool:
+    """Whether somebody who has seen everything up to `last_event_id` still needs to be told this."""
+    if not last_event_id:
+        return True
+    if last_event_id == ENDED_ID:
+        return False
+    if event.id in (STARTED_ID, ENDED_ID):
+        return event.id == ENDED_ID
+    seen = _time_of(last_event_id)
+    return event.id != last_event_id and (seen is None or (_time_of(event.id) or seen) > seen - OVERLAP)
+
+
+def _step_id(step: Step) -> str:
+    ended = step.completed_at or step.started_at
+    return f"{int(ended.timestamp() * 1_000_000)}.{step.node}.{step.iteration}.{step.attempt}"
+
+
+def _time_of(event_id: str) -> datetime | None:
+    micros = event_id.partition(".")[0]
+    if not micros.isascii() or not micros.isdigit() or len(micros) > 17:
+        return None
+    return datetime.fromtimestamp(int(micros) / 1_000_000, UTC)
+
+
+def _step_data(step: Step) -> dict[str, Any]:
+    data = {
+        "stepName": step.node,
+        "iteration": step.iteration,
+        "attempt": step.attempt,
+        "status": step.status,
+        "inputTokens": step.input_tokens,
+        "outputTokens": step.output_tokens,
+        "costUsdMicros": step.cost_usd_micros,
+    }
+    if step.error_code:
+        data["errorCode"] = step.error_code
+    return data
+
+
+def _ended(run: Run) -> WatchEvent:
+    data: dict[str, Any] = {"runId": str(run.id), "threadId": str(run.root_run_id), "status": run.status}
+    if run.status == RunStatus.COMPLETED:
+        return WatchEvent(ENDED_ID, "RUN_FINISHED", data)
+    data["code"] = run.error_code or run.stop_reason or run.status
+    data["message"] = run.error_message or f"The run was {run.status}."
+    return WatchEvent(ENDED_ID, "RUN_ERROR", data)
