@@ -36,7 +36,7 @@ async def upgrade(owner_url: str, directory: Path) -> tuple[str | None, str | No
         await engine.dispose()
 
 
-async def require_head(connection: Any, service: str, directory: Path) -> None:  # noqa: ANN401  (asyncpg's connection)
+async def require_head(connection: Any, service: str, directory: Path) -> None:
     """Refuse to start on another revision than the code's: NotMigratedError."""
     head = _scripts(directory).get_current_head()
     found = await connection.fetchval("select to_regclass('alembic_version') is not null")
@@ -54,10 +54,12 @@ def _upgrade(connection: Connection, scripts: ScriptDirectory) -> tuple[str | No
     connection.exec_driver_sql("select pg_advisory_xact_lock(hashtextextended('remit.migrate', 0))")
     before = MigrationContext.configure(connection).get_current_revision()
 
-    def plan(revision: Any, _: MigrationContext) -> Any:  # noqa: ANN401  (alembic's own types)
+    def plan(revision: Any, _: MigrationContext) -> Any:
         return scripts._upgrade_revs("head", revision)  # noqa: SLF001  (what alembic's own `upgrade` command calls)
 
     with EnvironmentContext(Config(), scripts, fn=plan) as environment:
         environment.configure(connection=connection)
         environment.run_migrations()
+    # Each process compares the revision with its code before it starts; who may enter the database may read it.
+    connection.exec_driver_sql("grant select on alembic_version to public")
     return before, scripts.get_current_head()

@@ -127,10 +127,10 @@ def create_database(service: str) -> list[str]:
     return [f"create database {role(service)} owner {role(service, 'owner')} template template0 encoding 'UTF8'"]
 
 
-def database_grants(service: str, extra_roles: Iterable[str] = ()) -> list[str]:
+def database_grants(service: str, extra_roles: Iterable[str] = (), database: str | None = None) -> list[str]:
     """Statements for the superuser, inside the new database: only this service's roles may enter. May be repeated."""
     names = ", ".join((*roles(service), *extra_roles))
-    database = role(service)
+    database = database or role(service)
     return [
         f"revoke all on database {database} from public",
         f"grant connect on database {database} to {names}",
