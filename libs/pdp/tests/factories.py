@@ -54,6 +54,6 @@ def make_bundle(*policies: str | tuple[int, str] | BundleDocument, revision: int
     return Bundle.compile(ORGANIZATION, revision, documents)
 
 
-def policy(*rules: str, type: str = "abac", head: str = "") -> str:  # noqa: A002  (the key of the file)
+def policy(*rules: str, type: str = "abac", head: str = "") -> str:
     """A policy of these one-line rules."""
     return "\n".join(["apiVersion: policy/v1", f"type: {type}", head, "rules:", *(f"  - {rule}" for rule in rules)])

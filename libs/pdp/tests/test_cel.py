@@ -79,7 +79,7 @@ def test_a_declared_time_takes_part_in_arithmetic() -> None:
     ("values", "truth"),
     [({"a": True}, True), ({"a": False}, False), ({"a": "true"}, None), ({"a": 1}, None), ({}, None)],
 )
-def test_only_a_truth_is_a_truth(values: dict[str, object], truth: bool | None) -> None:
+def test_only_a_truth_is_a_truth(values: dict[str, object], *, truth: bool | None) -> None:
     expression = Expression.compile("p.a", roots=("p",))
     found = expression.truth(expression.bind({"p": values}))
     assert found is truth if truth is not None else isinstance(found, str)

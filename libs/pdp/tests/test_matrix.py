@@ -160,7 +160,7 @@ def test_a_viewer_sees_runs_masked_and_an_operator_whole() -> None:
         ("yes", {}, True),
     ],
 )
-def test_grants_that_depend_on_the_row(grant: str, attr: dict[str, object], expected: bool | None) -> None:
+def test_grants_that_depend_on_the_row(grant: str, attr: dict[str, object], *, expected: bool | None) -> None:
     assert holds(grant, "me", attr) is expected  # type: ignore[arg-type]
 
 
