@@ -3,7 +3,7 @@ stamp_is_newest() {
     [ -x "$here/.venv/bin/python" ] && [ -r "$1" ] && read -r place <"$1" && [ "$place" = "$here" ] || return 1
     for input in "$here"/deploy/locks/*.txt "$here"/libs/*/pyproject.toml "$here"/services/*/pyproject.toml \
         "$here"/clients/*/pyproject.toml "$here"/deploy/*/pyproject.toml; do
-        [ "$1" -nt "$input" ] || return 1
+        [ "$1" -nt "$input" ] || [ ! -e "$input" ] || return 1
     done
 }
 
