@@ -165,7 +165,9 @@ async def test_the_same_message_twice_is_done_once_and_answered_twice(floor: Flo
 async def test_a_forged_or_foreign_grant_is_refused(floor: Floor, tmp_path: Path) -> None:
     other = tmp_path / "other"
     write_keys(other, {floor.stage.producer: ("attest",)})
-    forger = Asker(floor.stage.producer, floor.stage.servers.amqp_url, Signer.read(other / f"{floor.stage.producer}.attest.pem"))
+    forger = Asker(
+        floor.stage.producer, floor.stage.servers.amqp_url, Signer.read(other / f"{floor.stage.producer}.attest.pem")
+    )
     reply = await forger.ask(floor.command("hello"), floor.stage.consumer, Done, timeout=20)
     await forger.close()
     assert reply.refused == "wrong_grant"

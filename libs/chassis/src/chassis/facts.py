@@ -251,11 +251,9 @@ class FactLoop:
                 row = await uow._raw.fetchrow(_OLDEST_PARKED, stream_of(self.producer))  # noqa: SLF001
                 if row is None:
                     return done
-                head = head_of(row["message"])
-                await self._apply(
-                    uow,
-                    [RawFact(self.producer, row["sequence"], head.organization_sequence, head.epoch, row["message"])],
-                )
+                message = row["message"]
+                sequence, organization_sequence, epoch, _ = head_of(message)
+                await self._apply(uow, [RawFact(self.producer, sequence, organization_sequence, epoch, message)])
             done += 1
 
     async def _restate(self) -> None:
