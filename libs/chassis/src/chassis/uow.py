@@ -61,10 +61,11 @@ class UnitOfWork:
         Where the caller's right reaches only its own, others' rows do not exist either. A policy of the organization
         that looks at the thing itself is asked here (ForbiddenError).
         """
+        noun = noun_of(row)
         found = await self.find(row, row_id, lock=lock)
         if found is None:
-            raise NotFoundError(f"There is no {row.__tablename__.replace('_', ' ')} with this id.")
-        self.permit.check(row.__tablename__, str(row_id), _attributes(found))
+            raise NotFoundError(f"There is no {noun.replace('_', ' ')} with this id.")
+        self.permit.check(noun, str(row_id), _attributes(found))
         return found
 
     async def find(self, row: type[R], row_id: UUID, *, lock: bool = False) -> R | None:
@@ -181,6 +182,12 @@ class UnitOfWork:
 @asynccontextmanager
 async def _nothing() -> AsyncIterator[None]:
     yield
+
+
+def noun_of(row: type[Row]) -> str:
+    """The noun of permissions about these rows: the table's name, or `noun` where that is a word SQL has taken."""
+    noun: str = getattr(row, "noun", row.__tablename__)
+    return noun
 
 
 def _attributes(row: Row) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-
+"""Identity: organizations, their users, workspaces and API keys."""

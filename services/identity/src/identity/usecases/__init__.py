@@ -1,0 +1,1 @@
+"""What a caller of identity can do, one function each."""

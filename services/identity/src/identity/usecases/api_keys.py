@@ -1,0 +1,151 @@
+"""API keys: shown once, stored as a hash, rotated with an overlap, revoked at the edge within two seconds."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import func, select
+
+from chassis.errors import ConflictError, ForbiddenError, InvalidError, LimitExceededError, NotFoundError
+from chassis.ids import new_id
+from chassis.uow import UnitOfWork
+from contracts.api_keys import make_key
+from contracts.identity import ApiKeyCreated, ApiKeyRevoked, ApiKeyRotated
+from identity.domain.roles import require_may_touch, require_role, require_scopes
+from identity.tables.api_keys import ApiKey
+from identity.tables.organizations import Organization
+from identity.tables.users import User
+from identity.usecases.facts import api_key_fact
+
+MAX_KEYS = 1000
+DEFAULT_OVERLAP = timedelta(hours=24)
+MAX_OVERLAP = timedelta(days=30)
+
+
+async def create_api_key(  # noqa: PLR0913  (a key is for somebody, by a role, for some things, until some time)
+    uow: UnitOfWork,
+    *,
+    name: str,
+    user_id: UUID | None,
+    role: str | None,
+    scopes: list[str],
+    expires_at: datetime | None,
+) -> tuple[ApiKey, str]:
+    """Make a key of a user (the caller, if none is named) or, with `role` alone, of the organization itself.
+
+    Returns the row and the key, which nobody can show again. A key never exceeds its owner.
+    """
+    if expires_at is not None and expires_at <= uow.now:
+        raise InvalidError("The key would be over already.", code="expires_in_the_past")
+    await _require_room(uow)
+    if user_id is None and role is None:
+        user_id = uow.caller.user_id
+    owner_role = await _user_role(uow, user_id) if user_id else await _organization_role(uow, role)
+    require_may_touch(uow.caller.roles, owner_role)
+    require_scopes(scopes, [owner_role])
+    return await add_key(uow, user_id=user_id, name=name, role=owner_role, scopes=scopes, expires_at=expires_at)
+
+
+async def add_key(  # noqa: PLR0913
+    uow: UnitOfWork, *, user_id: UUID | None, name: str, role: str, scopes: list[str], expires_at: datetime | None
+) -> tuple[ApiKey, str]:
+    """Insert a key as given; returns the row and the key."""
+    key, stored = make_key()
+    row = ApiKey(
+        id=new_id(),
+        organization_id=uow.organization_id,
+        user_id=user_id,
+        name=name,
+        role=role,
+        key_prefix=stored.key_prefix,
+        key_hash=stored.secret_sha256,
+        scopes=scopes,
+        expires_at=expires_at,
+        is_active=True,
+        created_by=str(user_id) if user_id else uow.caller.owner_id,
+        created_at=uow.now,
+        updated_at=uow.now,
+        version=1,
+    )
+    await uow.add(row)
+    uow.emit(api_key_fact(ApiKeyCreated, row))
+    return row, key
+
+
+async def get_api_key(uow: UnitOfWork, api_key_id: UUID) -> ApiKey:
+    """One key, without its secret."""
+    return await uow.get(ApiKey, api_key_id)
+
+
+async def rotate_api_key(uow: UnitOfWork, api_key_id: UUID, *, overlap: timedelta) -> tuple[ApiKey, str]:
+    """Make the key's successor; the old one works on for the overlap, 30 days at most."""
+    if not timedelta(0) <= overlap <= MAX_OVERLAP:
+        raise InvalidError(f"An overlap is at most {MAX_OVERLAP.days} days.", code="invalid_overlap")
+    old = await uow.get(ApiKey, api_key_id, lock=True)
+    require_may_touch(uow.caller.roles, old.role)
+    if not old.is_active:
+        raise ConflictError("This key is revoked. Make a new one.", code="api_key_revoked")
+    if old.replaced_by is not None:
+        raise ConflictError("This key has a successor already. Rotate that one.", code="api_key_rotated")
+    row, key = await add_key(
+        uow, user_id=old.user_id, name=old.name, role=old.role, scopes=old.scopes, expires_at=old.expires_at
+    )
+    end = uow.now + overlap
+    old.expires_at = min(end, old.expires_at) if old.expires_at else end
+    old.replaced_by = row.id
+    _touch(uow, old)
+    uow.emit(api_key_fact(ApiKeyRotated, old))
+    return row, key
+
+
+async def revoke_api_key(uow: UnitOfWork, api_key_id: UUID) -> ApiKey:
+    """End a key now; revoking it again changes nothing."""
+    row = await uow.get(ApiKey, api_key_id, lock=True)
+    require_may_touch(uow.caller.roles, row.role)
+    if row.is_active:
+        _revoke(uow, row)
+    return row
+
+
+async def revoke_keys_of_user(uow: UnitOfWork, user_id: UUID) -> None:
+    """End all keys of a user who leaves."""
+    statement = select(ApiKey).where(
+        ApiKey.organization_id == uow.organization_id, ApiKey.user_id == user_id, ApiKey.is_active
+    )
+    for row in await uow.all(statement.order_by(ApiKey.id).with_for_update()):
+        _revoke(uow, row)
+
+
+def _revoke(uow: UnitOfWork, row: ApiKey) -> None:
+    row.is_active = False
+    _touch(uow, row)
+    uow.emit(api_key_fact(ApiKeyRevoked, row))
+
+
+def _touch(uow: UnitOfWork, row: ApiKey) -> None:
+    row.version += 1
+    row.updated_at = uow.now
+
+
+async def _user_role(uow: UnitOfWork, user_id: UUID) -> str:
+    user = await uow.find(User, user_id)
+    if user is None or (uow.permit.own_only and str(user_id) != uow.caller.owner_id):
+        raise NotFoundError("There is no user with this id.")
+    if user.status == "suspended":
+        raise ConflictError("This user is suspended.", code="user_suspended")
+    return user.role
+
+
+async def _organization_role(uow: UnitOfWork, role: str | None) -> str:
+    if uow.permit.own_only:
+        raise ForbiddenError("You may make keys for yourself only.", code="own_keys_only")
+    organization = await uow.find(Organization, uow.organization_id)
+    require_role(role or "", is_platform=organization is not None and organization.is_platform)
+    return role or ""
+
+
+async def _require_room(uow: UnitOfWork) -> None:
+    count = await uow.first(select(func.count()).where(ApiKey.organization_id == uow.organization_id, ApiKey.is_active))
+    if count >= MAX_KEYS:
+        raise LimitExceededError(f"An organization may have {MAX_KEYS} active keys.", code="too_many_api_keys")

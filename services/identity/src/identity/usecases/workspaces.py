@@ -1,0 +1,109 @@
+"""Workspaces: an organization's environments, with limits and data policies that the other services obey."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+
+from chassis.errors import ConflictError, NotFoundError
+from chassis.ids import new_id
+from chassis.uow import UnitOfWork
+from contracts.identity import WorkspaceCreated, WorkspaceDeleted, WorkspaceState, WorkspaceUpdated
+from identity.domain.promotions import require_no_cycle
+from identity.tables.workspaces import Workspace
+from identity.usecases.facts import workspace_fact
+from resources.versions import require_version
+
+DEFAULT_NAME = "development"
+DEFAULTS: Mapping[str, Any] = {
+    "description": "",
+    "max_agents": 100,
+    "max_concurrent_executions": 64,
+    "promotion_from": None,
+    "requires_approval": False,
+    "required_approvers": [],
+    "pii_allowed": False,
+    "encryption_required": False,
+    "retention_days": 90,
+}
+
+
+async def create_default_workspace(uow: UnitOfWork) -> Workspace:
+    """The workspace an organization begins with."""
+    return await create_workspace(uow, name=DEFAULT_NAME, environment_type="development", fields={})
+
+
+async def create_workspace(
+    uow: UnitOfWork, *, name: str, environment_type: str, fields: Mapping[str, Any]
+) -> Workspace:  # fmt: skip
+    """Make an environment; what `fields` leaves out is as in `DEFAULTS`."""
+    workspace = Workspace(
+        id=new_id(),
+        organization_id=uow.organization_id,
+        name=name,
+        environment_type=environment_type,
+        created_by=uow.caller.owner_id,
+        created_at=uow.now,
+        updated_at=uow.now,
+        version=1,
+        **{**DEFAULTS, **fields},
+    )
+    await _require_promotion(uow, workspace)
+    await uow.add(workspace, conflict=f"There is a workspace named {name!r} already.")
+    uow.emit(workspace_fact(WorkspaceCreated, workspace))
+    return workspace
+
+
+async def get_workspace(uow: UnitOfWork, workspace_id: UUID) -> Workspace:
+    """One workspace."""
+    return await uow.get(Workspace, workspace_id)
+
+
+async def update_workspace(
+    uow: UnitOfWork, workspace_id: UUID, *, expected_version: int, changes: Mapping[str, Any]
+) -> Workspace:
+    """Change a workspace; its limits hold everywhere within a second."""
+    workspace = await uow.get(Workspace, workspace_id, lock=True)
+    require_version(workspace.version, expected_version)
+    for field, value in changes.items():
+        setattr(workspace, field, value)
+    await _require_promotion(uow, workspace)
+    await uow.add(workspace, conflict=f"There is a workspace named {workspace.name!r} already.")
+    return _changed(uow, workspace, WorkspaceUpdated)
+
+
+async def delete_workspace(uow: UnitOfWork, workspace_id: UUID) -> None:
+    """Remove a workspace; ConflictError for the last one and for one that others are promoted from."""
+    workspace = await uow.get(Workspace, workspace_id, lock=True)
+    rest = [other for other in await _all(uow) if other.id != workspace_id]
+    if not rest:
+        raise ConflictError("An organization keeps at least one workspace.", code="last_workspace")
+    if any(other.promotion_from == workspace_id for other in rest):
+        raise ConflictError("Another workspace is promoted from this one.", code="promotion_source")
+    await uow.delete(workspace)
+    _changed(uow, workspace, WorkspaceDeleted)
+
+
+async def _require_promotion(uow: UnitOfWork, workspace: Workspace) -> None:
+    if workspace.promotion_from is None:
+        return
+    sources = {other.id: other.promotion_from for other in await _all(uow)}
+    if workspace.promotion_from not in sources:
+        raise NotFoundError(f"There is no workspace with the id {workspace.promotion_from} to promote from.")
+    require_no_cycle(workspace.id, workspace.promotion_from, sources)
+
+
+async def _all(uow: UnitOfWork) -> Sequence[Workspace]:
+    statement = select(Workspace).where(Workspace.organization_id == uow.organization_id).order_by(Workspace.id)
+    found: Sequence[Workspace] = await uow.all(statement.limit(1000))
+    return found
+
+
+def _changed(uow: UnitOfWork, workspace: Workspace, kind: type[WorkspaceState]) -> Workspace:
+    workspace.version += 1
+    workspace.updated_at = uow.now
+    uow.emit(workspace_fact(kind, workspace))
+    return workspace
