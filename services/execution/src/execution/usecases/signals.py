@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -49,22 +49,21 @@ class RunSignals:
 
     async def wait_until(self, run_id: UUID, done: Callable[[], Awaitable[bool]], seconds: float) -> bool:
         """Wait until `done` says so, asked at each wake-up of the run and every 250 ms; False when time is up."""
-        with contextlib.suppress(OSError, asyncpg.PostgresError, TimeoutError):
-            await self._open()
-        event = asyncio.Event()
-        self._waiting.setdefault(run_id, set()).add(event)
-        try:
-            async with asyncio.timeout(seconds):
-                while not await done():
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(POLL_SECONDS):
-                            await event.wait()
-                    event.clear()
-        except TimeoutError:
-            return await done()
-        finally:
-            self._forget(run_id, event)
+        clock = asyncio.get_running_loop().time
+        end = clock() + seconds
+        with self._listening(run_id) as event:
+            await self._try_open()
+            while not await done():
+                if clock() >= end:
+                    return False
+                await _rest(event, min(POLL_SECONDS, max(end - clock(), 0)))
         return True
+
+    async def rest(self, run_id: UUID, seconds: float) -> None:
+        """Wait that long, or less if the run ends meanwhile."""
+        with self._listening(run_id) as event:
+            await self._try_open()
+            await _rest(event, seconds)
 
     async def close(self) -> None:
         """End the connection."""
@@ -109,8 +108,25 @@ class RunSignals:
         for event in self._waiting.get(run_id, ()):
             event.set()
 
-    def _forget(self, run_id: UUID, event: asyncio.Event) -> None:
-        events = self._waiting.get(run_id, set())
-        events.discard(event)
-        if not events:
-            self._waiting.pop(run_id, None)
+    @contextlib.contextmanager
+    def _listening(self, run_id: UUID) -> Iterator[asyncio.Event]:
+        event = asyncio.Event()
+        self._waiting.setdefault(run_id, set()).add(event)
+        try:
+            yield event
+        finally:
+            events = self._waiting.get(run_id, set())
+            events.discard(event)
+            if not events:
+                self._waiting.pop(run_id, None)
+
+    async def _try_open(self) -> None:
+        with contextlib.suppress(OSError, asyncpg.PostgresError, TimeoutError):
+            await self._open()
+
+
+async def _rest(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    event.clear()

@@ -1,0 +1,74 @@
+"""A run's events over HTTP: read from the tables while somebody watches, and only then."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import orjson
+from fastapi import Request
+
+from chassis.http import caller_of
+from chassis.uow import UnitOfWork
+from execution.api.units import door_of, permit_of
+from execution.domain.runs import FINAL
+from execution.tables.runs import Run
+from execution.tables.steps import Step
+from execution.usecases import runs
+from execution.usecases.signals import POLL_SECONDS, RunSignals
+from execution.usecases.watching import WatchEvent, after, events_of
+
+HEARTBEAT_SECONDS = 15.0
+MAX_WATCH_SECONDS = 3600.0
+
+
+async def stream_events(
+    request: Request, signals: RunSignals, run_id: UUID, last_event_id: str
+) -> AsyncIterator[bytes]:
+    """The events of a run after the given one, until it is over; a comment every 15 s, an hour at most."""
+    clock = asyncio.get_running_loop().time
+    end, beat_at = clock() + MAX_WATCH_SECONDS, clock() + HEARTBEAT_SECONDS
+    look = _Look(request, run_id)
+    told: set[str] = set()
+    while clock() < end:
+        if await look.again():
+            for event in events_of(look.run, look.steps):
+                if event.id not in told and after(event, last_event_id):
+                    told.add(event.id)
+                    yield encode(event)
+                    beat_at = clock() + HEARTBEAT_SECONDS
+        if look.run.status in FINAL:
+            return
+        if clock() >= beat_at:
+            yield b": still here\n\n"
+            beat_at = clock() + HEARTBEAT_SECONDS
+        await signals.rest(run_id, POLL_SECONDS)
+
+
+def encode(event: WatchEvent) -> bytes:
+    """One event as it goes over the wire; JSON holds no line breaks."""
+    data = orjson.dumps({"type": event.name, **event.data})
+    return b"".join((b"id: ", event.id.encode(), b"\nevent: ", event.name.encode(), b"\ndata: ", data, b"\n\n"))
+
+
+class _Look:
+    """What was last seen of a run; its steps are read again only when the run's row moved."""
+
+    def __init__(self, request: Request, run_id: UUID) -> None:
+        self._request, self._run_id = request, run_id
+        self._seen: tuple[object, ...] = ()
+        self.run: Run
+        self.steps: list[Step] = []
+
+    async def again(self) -> bool:
+        """Look; False when nothing moved since."""
+        door, request = door_of(self._request), self._request
+        async with door.units.begin(caller_of(request), permit_of(request)) as uow:
+            return await self._read(uow)
+
+    async def _read(self, uow: UnitOfWork) -> bool:
+        run = self.run = await runs.get_run(uow, self._run_id)
+        seen = (run.status, run.token, run.last_step, run.step_count, run.input_tokens, run.output_tokens, run.version)
+        if seen == self._seen:
+            return False
+        self.steps, self._seen = await runs.steps_of(uow, run), seen
+        return True
