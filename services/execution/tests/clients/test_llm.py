@@ -211,6 +211,8 @@ async def test_other_ways_to_fail_have_codes_too(server: ScriptedOpenAI, runner:
         (Reply(status=400, body={"error": {"code": "context_length_exceeded", "message": "x"}}), "too_large", False),
         (Reply(status=429, body={"error": {"code": "insufficient_quota", "message": "x"}}), "rate_limited", False),
         (Reply("", finish_reason="content_filter"), "refused", False),
+        (Reply("", refusal="I will not"), "refused", False),
+        (Reply(""), "invalid_output", True),
         (Reply(body={"nothing": "of the kind"}), "invalid_output", True),
         (Reply(status=302, body={}, headers={"Location": "/v1/elsewhere"}), "unavailable", False),
     ]

@@ -54,7 +54,8 @@ def top_imports(source: Path) -> dict[str, Path]:
 def read_package(folder: Path) -> Package:
     """Read one package's project file and sources."""
     project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = tuple(Requirement(line) for line in project.get("dependencies", []))
+    optional = [line for lines in project.get("optional-dependencies", {}).values() for line in lines]
+    declared = tuple(Requirement(line) for line in [*project.get("dependencies", []), *optional])
     modules = frozenset(path.name for path in (folder / "src").iterdir() if path.is_dir())
     return Package(normal(project["name"]), declared, modules, top_imports(folder / "src"))
 

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import httpx2
 import orjson
 from openai import AsyncOpenAI
-from pydantic_ai import Agent, AgentRunError, NativeOutput, RunUsage, StructuredDict, UsageLimits, UserError
+from pydantic_ai import AgentRunError, UserError
 from pydantic_ai import exceptions as failed
-from pydantic_ai.messages import AgentStreamEvent, PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
+from pydantic_ai.direct import model_request, model_request_stream
+from pydantic_ai.messages import (
+    ModelRequest,
+    ModelResponse,
+    ModelResponseStreamEvent,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    UserPromptPart,
+)
+from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.output import OutputObjectDefinition
 from pydantic_ai.profiles.openai import OpenAIModelProfile
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
@@ -33,8 +44,6 @@ _COMPATIBLE = OpenAIModelProfile(
     openai_chat_supports_max_completion_tokens=False,
     openai_supports_strict_tool_definition=False,
 )
-_AGENT: Agent[None, str] = Agent(retries=0)
-_ONE_REQUEST = UsageLimits(request_limit=1)
 _CONTEXT = "The input is above the model's context window."
 _LLAMA_CONTEXT = "exceed_context_size_error"  # how llama.cpp says it, which the library does not tell apart yet
 _REASONS: tuple[tuple[type[Exception], AgentErrorCode, str], ...] = (
@@ -44,52 +53,70 @@ _REASONS: tuple[tuple[type[Exception], AgentErrorCode, str], ...] = (
         AgentErrorCode.TOO_LARGE,
         "The input is above the model's context window.",
     ),
-    (failed.ContentFilterError, AgentErrorCode.REFUSED, "The provider's content filter stopped the answer."),
-    (failed.OutputTokenLimitExceeded, AgentErrorCode.INVALID_OUTPUT, "The answer was cut off by max_output_tokens."),
     (UserError, AgentErrorCode.INVALID_OUTPUT_SCHEMA, "The provider's library cannot express this output_schema."),
 )
 
 
 async def ask(question: Question, call: AgentCall, outbound: OutboundClient) -> Answer:
-    """The model's answer to one request, or AgentError, which tells the tokens used until then."""
+    """The model's answer to one request, or AgentError, which tells the tokens that an unusable answer used.
+
+    One request needs none of pydantic-ai's agent loop, which costs twice the CPU of the request itself.
+    """
     transport = OutboundTransport(
         outbound,
         seconds=call.deadline_seconds,
         traceparent=call.traceparent,
         authorized=question.endpoint.api_key is not None,
     )
-    usage = RunUsage()
     try:
         async with asyncio.timeout(call.deadline_seconds), _model(question, transport) as model:
-            return await _answer(question, model, usage, call.on_delta)
+            response = await _response(question, model, call.on_delta)
     except (AgentRunError, UserError, TimeoutError) as error:
-        raise _spent(_reason(error, transport), usage) from None
+        raise _reason(error, transport) from None
+    return _answer(question, response)
 
 
-async def _answer(
-    question: Question, model: OpenAIChatModel, usage: RunUsage, on_delta: Callable[[str], None] | None
-) -> Answer:
-    wrapped, output_type = _output_type(question.output_schema)
-    result = await _AGENT.run(
-        question.prompt or None,
-        output_type=output_type,
-        model=model,
-        instructions=question.instructions or None,
-        model_settings=ModelSettings(temperature=question.temperature, max_tokens=question.max_output_tokens),
-        usage=usage,
-        usage_limits=_ONE_REQUEST,
-        infer_name=False,
-        event_stream_handler=None if on_delta is None else _deltas_to(on_delta),
-    )
-    output: Json = {"text": result.output} if question.output_schema is None else result.output
-    used = (usage.input_tokens, usage.output_tokens)
+async def _response(
+    question: Question, model: OpenAIChatModel, on_delta: Callable[[str], None] | None
+) -> ModelResponse:
+    parts = [UserPromptPart(question.prompt)] if question.prompt else []
+    messages = [ModelRequest(parts=parts, instructions=question.instructions or None)]
+    settings = ModelSettings(temperature=question.temperature, max_tokens=question.max_output_tokens)
+    shape = _shape(question.output_schema)
+    if on_delta is None:
+        return await model_request(model, messages, model_settings=settings, model_request_parameters=shape)
+    async with model_request_stream(model, messages, model_settings=settings, model_request_parameters=shape) as stream:
+        async for event in stream:
+            if text := _new_text(event):
+                on_delta(text)
+        return stream.get()
+
+
+def _answer(question: Question, response: ModelResponse) -> Answer:
+    text = response.text or ""
+    used = (response.usage.input_tokens, response.usage.output_tokens)
     estimated = used == (0, 0)
-    return Answer(
-        output[_VALUE] if wrapped else output,
-        *(_estimate(question, output) if estimated else used),
-        answered_by=result.response.model_name or "",
-        usage_estimated=estimated,
-    )
+    input_tokens, output_tokens = _estimate(question, text) if estimated else used
+    try:
+        output = _output(question, response, text)
+    except AgentError as error:
+        error.input_tokens, error.output_tokens = input_tokens, output_tokens
+        raise
+    return Answer(output, input_tokens, output_tokens, response.model_name or "", estimated)
+
+
+def _output(question: Question, response: ModelResponse, text: str) -> Json:
+    if response.finish_reason == "content_filter":
+        raise AgentError(AgentErrorCode.REFUSED, "The model or its provider declined to answer.")
+    if question.output_schema is None and text:
+        return {"text": text}
+    try:
+        value = orjson.loads(text)
+        return value[_VALUE] if _is_wrapped(question.output_schema) else value
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        if response.finish_reason == "length":
+            raise AgentError(AgentErrorCode.INVALID_OUTPUT, "The answer was cut off by max_output_tokens.") from None
+        raise AgentError(AgentErrorCode.INVALID_OUTPUT, "The model's answer is empty or no JSON.") from None
 
 
 @asynccontextmanager
@@ -106,47 +133,38 @@ async def _model(question: Question, transport: OutboundTransport) -> AsyncItera
         yield OpenAIChatModel(question.model, provider=provider, profile=profile)
 
 
-def _output_type(schema: dict[str, Json] | None) -> tuple[bool, Any]:
-    """How the library is told of a schema; providers want an object, so any other value travels inside one."""
+def _is_wrapped(schema: dict[str, Json] | None) -> bool:
+    """Providers want an object, so any other value travels inside one."""
+    return schema is not None and schema.get("type") != "object"
+
+
+def _shape(schema: dict[str, Json] | None) -> ModelRequestParameters:
     if schema is None:
-        return False, str
-    if schema.get("type") == "object":
-        return False, NativeOutput(StructuredDict(dict(schema), name="answer"))
-    inner = {key: value for key, value in schema.items() if key not in {"$defs", "$schema"}}
-    wrapper = {
-        "type": "object",
-        "properties": {_VALUE: inner},
-        "required": [_VALUE],
-        "additionalProperties": False,
-        "$defs": schema.get("$defs", {}),
-    }
-    return True, NativeOutput(StructuredDict(wrapper, name="answer"))
+        return ModelRequestParameters()
+    sent = dict(schema)
+    if _is_wrapped(schema):
+        sent = {
+            "type": "object",
+            "properties": {_VALUE: {key: value for key, value in schema.items() if key not in {"$defs", "$schema"}}},
+            "required": [_VALUE],
+            "additionalProperties": False,
+            "$defs": schema.get("$defs", {}),
+        }
+    return ModelRequestParameters(output_mode="native", output_object=OutputObjectDefinition(sent, name="answer"))
 
 
-def _deltas_to(on_delta: Callable[[str], None]) -> Any:
-    async def forward(_: object, events: AsyncIterable[AgentStreamEvent]) -> None:
-        async for event in events:
-            if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart):
-                text = event.part.content
-            elif isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
-                text = event.delta.content_delta
-            else:
-                continue
-            if text:
-                on_delta(text)
-
-    return forward
+def _new_text(event: ModelResponseStreamEvent) -> str:
+    if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart):
+        return event.part.content
+    if isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
+        return event.delta.content_delta
+    return ""
 
 
-def _estimate(question: Question, output: Json) -> tuple[int, int]:
+def _estimate(question: Question, text: str) -> tuple[int, int]:
     """Tokens by length, where the provider counted none: a call is never free by omission."""
     asked = len(question.instructions) + len(question.prompt) + len(orjson.dumps(question.output_schema))
-    return 1 + asked // CHARACTERS_PER_TOKEN, 1 + len(orjson.dumps(output)) // CHARACTERS_PER_TOKEN
-
-
-def _spent(error: AgentError, usage: RunUsage) -> AgentError:
-    error.input_tokens, error.output_tokens = usage.input_tokens, usage.output_tokens
-    return error
+    return 1 + asked // CHARACTERS_PER_TOKEN, 1 + len(text) // CHARACTERS_PER_TOKEN
 
 
 def _reason(error: Exception, transport: OutboundTransport) -> AgentError:
