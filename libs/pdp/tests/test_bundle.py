@@ -40,6 +40,12 @@ def test_a_bundle_travels_as_bytes_and_decides_the_same(documents: list[BundleDo
     assert Bundle.compile(ORGANIZATION, 5, documents).source() == bundle.source()
 
 
+def test_the_order_of_assignees_does_not_change_the_source() -> None:
+    one, two = Assignee("team", "a"), Assignee("user", "b")
+    first, second = (make_bundle(BundleDocument("p", "p", 1, STOP, order)) for order in ((one, two), (two, one)))
+    assert first.source() == second.source()
+
+
 def test_a_source_also_loads_as_text() -> None:
     bundle = make_bundle(STOP)
     assert Bundle.load(bundle.source().decode(), bundle.sha256).source() == bundle.source()

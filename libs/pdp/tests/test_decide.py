@@ -228,6 +228,18 @@ def test_trees_of_conditions() -> None:
         assert denied is ((a or b) and not (c or d))
 
 
+def test_a_root_that_is_used_whole_is_handed_over_whole() -> None:
+    bundle = make_bundle(policy(rule("deny", "size(principal) == 9 && size(resource) == 3 && principal.mfa == false")))
+    assert not decide(make_request(), bundle).is_allowed
+
+
+def test_a_variable_may_end_in_a_comment() -> None:
+    head = 'variables: {mine: "principal.id == resource.attr.owner // mine"}'
+    bundle = make_bundle(policy(rule("deny", "!vars.mine && true"), head=head))
+    assert decide(make_request(attr={"owner": "user-1"}), bundle).is_allowed
+    assert not decide(make_request(attr={"owner": "user-2"}), bundle).is_allowed
+
+
 def test_variables_speak_in_rules_and_build_on_each_other() -> None:
     head = "variables: {limit: '2 + 1', high: 'resource.attr.level > vars.limit'}"
     bundle = make_bundle(policy(rule("deny", "vars.high && principal.id != 'vars.limit'"), head=head))
@@ -258,6 +270,12 @@ def test_an_allow_ends_the_scan_and_brings_its_own_obligations() -> None:
     allow = rule("allow", extra=", obligations: [{notify: somebody}]")
     bundle = make_bundle((20, policy(allow, duty(usd=2))), (10, policy(duty(usd=1))))
     assert decide(make_request(), bundle).obligations == ({"set": {"run.max_cost_usd": 2}}, {"notify": "somebody"})
+
+
+def test_every_allow_of_the_deciding_priority_brings_its_obligations() -> None:
+    second = rule("allow", name="second", extra=", obligations: [{notify: somebody}]")
+    decision = decide(make_request(), make_bundle(policy(rule("allow", name="first"), second)))
+    assert (decision.rule_name, decision.obligations) == ("first", ({"notify": "somebody"},))
 
 
 def test_a_duty_whose_condition_fails_is_kept() -> None:

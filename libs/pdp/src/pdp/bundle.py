@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Self
 from pdp.document import CustomRole, Document, Effect, Obligation, Rule, parse_document
 from pdp.matrix import Answer, allowed
 from pdp.problems import BundleError
-from pdp.vocabulary import roots_of
+from pdp.vocabulary import spoken_of
 
 __all__ = ["Assignee", "Bundle", "BundleDocument", "BundleError"]
 
@@ -82,8 +82,8 @@ class Lane:
     final_denials: tuple[BoundRule, ...]
     tiers: tuple[Tier, ...]
     """Highest priority first; after the last of them comes the role matrix."""
-    roots: tuple[str, ...]
-    """The names its conditions speak of: nothing else need be handed to them."""
+    spoken: Mapping[str, tuple[str, ...]]
+    """The roots and members its conditions speak of: nothing else need be handed to them."""
 
     def for_roles(self, roles: frozenset[str]) -> Lane:
         """What is left of the lane for somebody with these roles."""
@@ -92,7 +92,7 @@ class Lane:
             for tier in self.tiers
         ]
         full = tuple(tier for tier in tiers if tier.denials or tier.allowances or tier.duties)
-        return Lane(_for_roles(self.final_denials, roles), full, self.roots)
+        return Lane(_for_roles(self.final_denials, roles), full, self.spoken)
 
     def rules(self) -> Iterable[BoundRule]:
         """Every rule of the lane, in the order of decision."""
@@ -238,10 +238,8 @@ def _lane(permission: str, rules: Sequence[tuple[BundleDocument, BoundRule]]) ->
         raise BundleError("too_many_rules", message)
     final = tuple(rule for source, rule in rules if source.is_system and rule.effect == "deny")
     priorities = sorted({source.priority for source, _ in rules} | {MATRIX_PRIORITY}, reverse=True)
-    spoken = frozenset[str]().union(
-        *(roots_of(rule.rule.condition.expression.text) for _, rule in rules if rule.rule.condition)
-    )
-    return Lane(final, tuple(_tier(each, rules) for each in priorities), tuple(sorted(spoken)))
+    spoken = spoken_of(rule.rule.condition.expression.text for _, rule in rules if rule.rule.condition)
+    return Lane(final, tuple(_tier(each, rules) for each in priorities), spoken)
 
 
 def _tier(priority: int, rules: Sequence[tuple[BundleDocument, BoundRule]]) -> Tier:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -179,7 +179,8 @@ class _Scan:
         return condition.expression.truth(self._bound)
 
     def _values(self) -> dict[str, Any]:
-        return {root: _VALUES[root](self._request) for root in (self._lane.roots if self._lane else ())}
+        spoken = self._lane.spoken if self._lane else {}
+        return {root: _VALUES[root](self._request, members) for root, members in spoken.items()}
 
     def clauses(self) -> Iterator[Clause]:
         """The truth of each clause of each rule that is for this principal, and what the matrix says."""
@@ -207,44 +208,24 @@ class _Scan:
 _NOT, _DEPENDS, _MASKED, _WHOLE = range(4)
 
 
-def _principal(request: DecisionRequest) -> dict[str, Any]:
-    asker = request.principal
-    return {
-        "id": plain(asker.id),
-        "kind": asker.kind,
-        "roles": plain(asker.roles),
-        "scopes": plain(asker.scopes),
-        "teams": plain(asker.teams),
-        "team": plain(asker.team),
-        "mfa": asker.mfa,
-        "auth_age_s": asker.auth_age_s,
-        "chain": plain(asker.chain),
-    }
+def _principal(request: DecisionRequest, members: tuple[str, ...]) -> dict[str, Any]:
+    return {name: plain(getattr(request.principal, name)) for name in members}
 
 
-def _resource(request: DecisionRequest) -> dict[str, Any]:
-    resource = request.resource
-    return {"kind": resource.kind, "id": plain(resource.id), "attr": plain(resource.attr)}
+def _resource(request: DecisionRequest, members: tuple[str, ...]) -> dict[str, Any]:
+    return {name: plain(getattr(request.resource, name)) for name in members}
 
 
-def _run(request: DecisionRequest) -> dict[str, Any]:
-    run = request.run
-    if run is None:
-        return {}
-    known = {
-        "estimated_cost_usd": run.estimated_cost_usd,
-        "depth": run.depth,
-        "trigger": run.trigger,
-        "model": run.model,
-    }
+def _run(request: DecisionRequest, members: tuple[str, ...]) -> dict[str, Any]:
+    known = {name: getattr(request.run, name) for name in members} if request.run else {}
     return {name: plain(value) for name, value in known.items() if value is not None}
 
 
-_VALUES: Final[Mapping[str, Any]] = {
+_VALUES: Final[Mapping[str, Callable[[DecisionRequest, tuple[str, ...]], Any]]] = {
     "principal": _principal,
     "resource": _resource,
     "run": _run,
-    "action": lambda request: request.action,
-    "request": lambda request: plain(request.request),
-    "now": lambda request: request.now,
+    "action": lambda request, _: request.action,
+    "request": lambda request, _: plain(request.request),
+    "now": lambda request, _: request.now,
 }

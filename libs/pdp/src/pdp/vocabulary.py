@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from pdp.cel import Expression, ExpressionError
@@ -26,7 +26,7 @@ _QUOTED: Final = r"""\"{3}(?:\\.|[^\\])*?\"{3}|'{3}(?:\\.|[^\\])*?'{3}|"(?:\\.|[
 _SILENT: Final = re.compile(rf"{_RAW}|{_QUOTED}|//[^\n]*", re.DOTALL)
 _MEMBER: Final = re.compile(r"(?<![\w.])(principal|resource|run|request)\s*\.\s*([A-Za-z_]\w*)(?!\s*\()")
 _VARIABLE: Final = re.compile(r"(?<![\w.])vars\s*\.\s*([A-Za-z_]\w*)")
-_ROOT: Final = re.compile(r"(?<![\w.])(principal|resource|run|request|action|now)\b")
+_USE: Final = re.compile(r"(?<![\w.])(principal|resource|run|request|action|now)\b(?:\s*\.\s*([A-Za-z_]\w*))?")
 
 
 def _spoken(text: str) -> str:
@@ -34,9 +34,14 @@ def _spoken(text: str) -> str:
     return _SILENT.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
 
 
-def roots_of(text: str) -> frozenset[str]:
-    """The roots that an expression speaks of."""
-    return frozenset(_ROOT.findall(_spoken(text)))
+def spoken_of(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The roots that these expressions speak of, each with those of its members that have to be there."""
+    found: dict[str, set[str]] = {}
+    for text in texts:
+        for root, member in _USE.findall(_spoken(text)):
+            members = MEMBERS.get(root, frozenset())
+            found.setdefault(root, set()).update({member} if member in members else members)
+    return {root: tuple(sorted(found[root])) for root in sorted(found)}
 
 
 def inline(text: str, variables: Mapping[str, str]) -> str:
