@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis.asking import Asker, ask_by, restate_by
 from chassis.auth import Signer, TokenVerifier, Trust
+from chassis.caller import Caller
 from chassis.db import create_engine
 from chassis.facts import FactLoop, Handler, on
 from chassis.health import Probes
@@ -33,7 +34,7 @@ from chassis.settings import ServiceSettings
 from chassis.sink import RawSink, SinkLoop
 from chassis.stream import StreamPlace
 from chassis.telemetry import set_up_telemetry
-from chassis.uow import Units
+from chassis.uow import UnitOfWork, Units
 from chassis.work import CommandHandler, Restate
 from chassis.work import Worker as CommandWorker
 from contracts.catalog import SERVICES
@@ -124,13 +125,7 @@ class Service:
     async def _start(self, stack: AsyncExitStack, *, listen: bool) -> Running:
         settings = self.settings
         set_up_telemetry(settings)
-        engine = create_engine(
-            settings.database_url.get_secret_value(),
-            name=f"remit-{self.name}",
-            pool_size=settings.pool_size,
-            statement_timeout=settings.statement_timeout_seconds,
-            lock_timeout=settings.lock_timeout_seconds,
-        )
+        engine = _door_engine(settings)
         stack.push_async_callback(engine.dispose)
         await self._require_migrated()
         notifier = Notifier(engine)
@@ -227,6 +222,27 @@ class Service:
             await require_head(connection, self.name, self.migrations)
         finally:
             await connection.close()
+
+
+@asynccontextmanager
+async def one_unit_of_work(settings: ServiceSettings, caller: Caller) -> AsyncIterator[UnitOfWork]:
+    """A single unit of work outside of any running service: for commands such as bootstrap."""
+    engine = _door_engine(settings)
+    try:
+        async with Units(engine, settings).begin(caller) as uow:
+            yield uow
+    finally:
+        await engine.dispose()
+
+
+def _door_engine(settings: ServiceSettings) -> AsyncEngine:
+    return create_engine(
+        settings.database_url.get_secret_value(),
+        name=f"remit-{settings.service}",
+        pool_size=settings.pool_size,
+        statement_timeout=settings.statement_timeout_seconds,
+        lock_timeout=settings.lock_timeout_seconds,
+    )
 
 
 def _summarize_refusals(service: Service) -> Job:

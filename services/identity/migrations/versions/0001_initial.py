@@ -1,6 +1,7 @@
 """Organizations, users, workspaces, API keys."""
 
 from alembic import op
+
 from chassis.migration import chassis_tables, isolate, security_definer
 
 revision = "0001"

@@ -84,7 +84,7 @@ def _own(uow: UnitOfWork) -> list[ColumnElement[bool]]:
     return [or_(Entry.actor_id == uow.caller.id, Entry.owner_id == uow.caller.owner_id)]
 
 
-def _ordered(statement: Select[tuple[Entry]], *, ascending: bool) -> Select[tuple[Entry]]:
+def _ordered(statement: Select[Entry], *, ascending: bool) -> Select[Entry]:
     if ascending:
         return statement.order_by(Entry.occurred_at, Entry.id)
     return statement.order_by(Entry.occurred_at.desc(), Entry.id.desc())

@@ -48,4 +48,6 @@ def require_scopes(scopes: Iterable[str], roles: Iterable[str]) -> None:
         if scope not in PERMISSIONS:
             raise InvalidError(f"There is no scope {scope!r}.", code="unknown_scope")
         if allowed(held, scope) == "no":
-            raise ForbiddenError(f"The key's owner may not {scope}: a key never exceeds its owner.", code="scope_exceeds")
+            raise ForbiddenError(
+                f"The key's owner may not {scope}: a key never exceeds its owner.", code="scope_exceeds"
+            )

@@ -75,5 +75,3 @@ async def _ids(uow: UnitOfWork) -> list[UUID]:
         ids += [organization.id for organization in page]
         after = page[-1].id
     return ids
-
-

@@ -23,7 +23,7 @@ DEFAULT_OVERLAP = timedelta(hours=24)
 MAX_OVERLAP = timedelta(days=30)
 
 
-async def create_api_key(  # noqa: PLR0913  (a key is for somebody, by a role, for some things, until some time)
+async def create_api_key(
     uow: UnitOfWork,
     *,
     name: str,
@@ -47,7 +47,7 @@ async def create_api_key(  # noqa: PLR0913  (a key is for somebody, by a role, f
     return await add_key(uow, user_id=user_id, name=name, role=owner_role, scopes=scopes, expires_at=expires_at)
 
 
-async def add_key(  # noqa: PLR0913
+async def add_key(
     uow: UnitOfWork, *, user_id: UUID | None, name: str, role: str, scopes: list[str], expires_at: datetime | None
 ) -> tuple[ApiKey, str]:
     """Insert a key as given; returns the row and the key."""

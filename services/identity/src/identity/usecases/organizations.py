@@ -38,7 +38,7 @@ class NewOrganization:
     api_key: str
 
 
-async def create_organization(  # noqa: PLR0913  (an organization begins with these)
+async def create_organization(
     uow: UnitOfWork,
     *,
     name: str,

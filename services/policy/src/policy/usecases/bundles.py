@@ -92,7 +92,7 @@ async def _documents(uow: UnitOfWork) -> list[BundleDocument]:
     ]
 
 
-def _of(uow: UnitOfWork) -> Select[tuple[PolicyBundle]]:
+def _of(uow: UnitOfWork) -> Select[PolicyBundle]:
     return select(PolicyBundle).where(PolicyBundle.organization_id == uow.organization_id)
 
 

@@ -1,0 +1,96 @@
+"""Routes of users."""
+
+from datetime import datetime
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from fastapi import Depends, Response
+from pydantic import BaseModel, Field
+
+from chassis.http import Router, Uow
+from identity.tables.users import User
+from identity.usecases import users
+from resources.versions import etag, expected_version
+
+router = Router("user", prefix="/v1/users")
+Version = Annotated[int, Depends(expected_version)]
+
+
+class InviteUserIn(BaseModel):
+    """Somebody to be added."""
+
+    email: str = Field(min_length=3, max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")
+    name: str = Field("", max_length=200)
+    role: str = "viewer"
+
+
+class UpdateUserIn(BaseModel):
+    """What may change of a user; what is left out stays."""
+
+    name: str = Field("", max_length=200)
+    avatar_url: str | None = Field(None, max_length=2000)
+    role: str = ""
+
+
+class UserOut(BaseModel):
+    """Somebody who may act in the organization."""
+
+    id: UUID
+    organization_id: UUID
+    email: str
+    name: str
+    avatar_url: str | None
+    status: str
+    role: str
+    last_login_at: datetime | None
+    mfa_enabled: bool
+    sso_provider_id: str | None
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+    @classmethod
+    def of(cls, row: User) -> Self:
+        """The public form of a row."""
+        return cls.model_validate(row, from_attributes=True)
+
+
+@router.post("", permission="user:invite", status=201)
+async def invite_user(uow: Uow, body: InviteUserIn, response: Response) -> UserOut:
+    """Add somebody, who can act once activated."""
+    user = await users.invite_user(uow, email=body.email, name=body.name, role=body.role)
+    response.headers["Location"] = f"/v1/users/{user.id}"
+    return UserOut.of(user)
+
+
+@router.get("/{user_id}", permission="user:read")
+async def get_user(uow: Uow, user_id: UUID, response: Response) -> UserOut:
+    """One user."""
+    user = await users.get_user(uow, user_id)
+    response.headers["ETag"] = etag(user.version)
+    return UserOut.of(user)
+
+
+@router.patch("/{user_id}", permission="user:update")
+async def update_user(uow: Uow, user_id: UUID, body: UpdateUserIn, version: Version) -> UserOut:
+    """Change name, picture or role."""
+    changes: dict[str, Any] = body.model_dump(exclude_unset=True)
+    return UserOut.of(await users.update_user(uow, user_id, expected_version=version, changes=changes))
+
+
+@router.post("/{user_id}/activate", permission="user:activate")
+async def activate_user(uow: Uow, user_id: UUID) -> UserOut:
+    """Let an invited or suspended user work."""
+    return UserOut.of(await users.activate_user(uow, user_id))
+
+
+@router.post("/{user_id}/suspend", permission="user:suspend")
+async def suspend_user(uow: Uow, user_id: UUID) -> UserOut:
+    """Stop a user and all its keys, within two seconds."""
+    return UserOut.of(await users.suspend_user(uow, user_id))
+
+
+@router.delete("/{user_id}", permission="user:delete")
+async def delete_user(uow: Uow, user_id: UUID) -> None:
+    """Remove a user and revoke its keys."""
+    await users.delete_user(uow, user_id)

@@ -1,0 +1,109 @@
+"""Routes of workspaces."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from fastapi import Depends, Response
+from pydantic import BaseModel, Field
+
+from chassis.http import Router, Uow
+from identity.tables.workspaces import Workspace
+from identity.usecases import workspaces
+from resources.versions import etag, expected_version
+
+router = Router("workspace", prefix="/v1/workspaces")
+Version = Annotated[int, Depends(expected_version)]
+EnvironmentType = Literal["development", "staging", "production", "sandbox"]
+RetentionDays = Literal[30, 90, 365, 2555]
+
+
+class WorkspaceFieldsIn(BaseModel):
+    """What may be said of a workspace; what is left out is the default, or stays."""
+
+    description: str = Field("", max_length=2000)
+    gateway_id: UUID | None = None
+    max_agents: int = Field(100, ge=0, le=100_000)
+    max_concurrent_executions: int = Field(64, ge=1, le=100_000)
+    promotion_from: UUID | None = None
+    requires_approval: bool = False
+    required_approvers: list[Annotated[str, Field(max_length=100)]] = Field([], max_length=20)
+    pii_allowed: bool = False
+    encryption_required: bool = False
+    retention_days: RetentionDays = 90
+
+
+class CreateWorkspaceIn(WorkspaceFieldsIn):
+    """A new environment."""
+
+    name: str = Field(min_length=1, max_length=100)
+    environment_type: EnvironmentType
+
+
+class UpdateWorkspaceIn(WorkspaceFieldsIn):
+    """Changes of an environment."""
+
+    name: str = Field("", min_length=1, max_length=100)
+    environment_type: EnvironmentType = "development"
+
+
+class WorkspaceOut(BaseModel):
+    """An environment of the organization."""
+
+    id: UUID
+    organization_id: UUID
+    name: str
+    environment_type: str
+    description: str
+    gateway_id: UUID | None
+    max_agents: int
+    max_concurrent_executions: int
+    promotion_from: UUID | None
+    requires_approval: bool
+    required_approvers: list[str]
+    pii_allowed: bool
+    encryption_required: bool
+    retention_days: int
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+    @classmethod
+    def of(cls, row: Workspace) -> Self:
+        """The public form of a row."""
+        return cls.model_validate(row, from_attributes=True)
+
+
+@router.post("", permission="workspace:create", status=201)
+async def create_workspace(uow: Uow, body: CreateWorkspaceIn, response: Response) -> WorkspaceOut:
+    """Make an environment."""
+    fields: dict[str, Any] = body.model_dump(exclude={"name", "environment_type"}, exclude_unset=True)
+    workspace = await workspaces.create_workspace(
+        uow, name=body.name, environment_type=body.environment_type, fields=fields
+    )
+    response.headers["Location"] = f"/v1/workspaces/{workspace.id}"
+    return WorkspaceOut.of(workspace)
+
+
+@router.get("/{workspace_id}", permission="workspace:read")
+async def get_workspace(uow: Uow, workspace_id: UUID, response: Response) -> WorkspaceOut:
+    """One environment."""
+    workspace = await workspaces.get_workspace(uow, workspace_id)
+    response.headers["ETag"] = etag(workspace.version)
+    return WorkspaceOut.of(workspace)
+
+
+@router.patch("/{workspace_id}", permission="workspace:update")
+async def update_workspace(uow: Uow, workspace_id: UUID, body: UpdateWorkspaceIn, version: Version) -> WorkspaceOut:
+    """Change an environment; its limits hold everywhere within a second."""
+    changes: dict[str, Any] = body.model_dump(exclude_unset=True)
+    return WorkspaceOut.of(
+        await workspaces.update_workspace(uow, workspace_id, expected_version=version, changes=changes)
+    )
+
+
+@router.delete("/{workspace_id}", permission="workspace:delete")
+async def delete_workspace(uow: Uow, workspace_id: UUID) -> None:
+    """Remove an environment."""
+    await workspaces.delete_workspace(uow, workspace_id)

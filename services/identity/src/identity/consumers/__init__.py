@@ -1,0 +1,1 @@
+"""Identity's bus door: what follows here from what happened elsewhere."""

@@ -1,0 +1,24 @@
+"""The other services tell when they have made what a new organization needs."""
+
+from __future__ import annotations
+
+from chassis.facts import on, project
+from chassis.uow import UnitOfWork
+from contracts.billing import SubscriptionCreated, SubscriptionRestated, SubscriptionState, SubscriptionUpdated
+from contracts.gateway import GatewayCreated, GatewayRestated, GatewayState
+from identity.tables.subscriptions import SubscriptionLimit
+from identity.usecases import organizations
+
+
+@on(SubscriptionCreated, SubscriptionUpdated, SubscriptionRestated)
+async def note_subscription(uow: UnitOfWork, fact: SubscriptionState) -> None:
+    """Its limits hold here from now on."""
+    key = {"organization_id": uow.organization_id}
+    await project(uow, SubscriptionLimit, key, fact.version, {"max_users": fact.max_users})
+    await organizations.note_provisioned(uow, part="subscription")
+
+
+@on(GatewayCreated, GatewayRestated)
+async def note_gateway(uow: UnitOfWork, _: GatewayState) -> None:
+    """Its default gateway is there."""
+    await organizations.note_provisioned(uow, part="gateway")

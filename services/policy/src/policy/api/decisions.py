@@ -1,0 +1,130 @@
+"""Routes of decisions: those that were taken, and what would be decided."""
+
+from datetime import datetime
+from typing import Any, Literal, Self
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from chassis.http import Router, Uow
+from pdp.request import Decision as Verdict
+from policy.tables.decisions import Decision
+from policy.usecases import decisions
+
+router = Router("decision", prefix="/v1")
+
+
+class DecisionOut(BaseModel):
+    """Who asked what, and which rule answered."""
+
+    id: UUID
+    organization_id: UUID
+    service: str
+    effect: str
+    action: str
+    resource_type: str
+    resource_id: str
+    principal_type: str
+    principal_id: str
+    rule_name: str
+    policy_id: UUID | None
+    bundle_revision: int
+    reason: str
+    obligations: list[dict[str, Any]]
+    error: bool
+    run_id: UUID | None
+    decided_at: datetime
+
+    @classmethod
+    def of(cls, row: Decision) -> Self:
+        """The public form of a row."""
+        return cls.model_validate(row, from_attributes=True)
+
+
+class PrincipalIn(BaseModel):
+    """Who would ask."""
+
+    id: str = Field(max_length=100)
+    kind: Literal["user", "api_key", "system"] = "user"
+    roles: frozenset[str] = frozenset()
+    scopes: frozenset[str] = frozenset()
+    teams: frozenset[str] = frozenset()
+    team: str | None = None
+    mfa: bool = False
+
+
+class ResourceIn(BaseModel):
+    """What it would be about."""
+
+    kind: str = Field(max_length=100)
+    id: str = Field("", max_length=100)
+    attr: dict[str, Any] = {}
+
+
+class RunIn(BaseModel):
+    """The run it would be for."""
+
+    estimated_cost_usd: float | None = None
+    depth: int | None = None
+    trigger: str | None = None
+    model: str | None = None
+
+
+class SimulateDecisionIn(BaseModel):
+    """A question."""
+
+    principal: PrincipalIn
+    action: str = Field(description="A permission, such as `agent:execute`.", max_length=100)
+    resource: ResourceIn
+    run: RunIn | None = None
+    request: dict[str, str] = Field({}, description="Where it would come from: `{ip}`.")
+
+
+class ClauseOut(BaseModel):
+    """One clause of one rule, and its truth for this question."""
+
+    policy_id: str | None
+    rule_name: str
+    effect: str
+    text: str
+    truth: bool | None = Field(description="null: it has no value; `error` says why.")
+    error: str
+
+
+class SimulationOut(BaseModel):
+    """What would be decided."""
+
+    effect: str
+    rule_name: str
+    policy_id: str | None
+    reason: str
+    bundle_revision: int
+    obligations: list[dict[str, Any]]
+    error: bool
+    clauses: list[ClauseOut]
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> Self:
+        """The public form of a decision."""
+        return cls.model_validate(verdict, from_attributes=True)
+
+
+@router.get("/decisions/{decision_id}", permission="decision:read")
+async def get_decision(uow: Uow, decision_id: UUID) -> DecisionOut:
+    """One decision."""
+    return DecisionOut.of(await decisions.get_decision(uow, decision_id))
+
+
+@router.post("/policies/simulate", permission="policy:simulate")
+async def simulate_decision(uow: Uow, body: SimulateDecisionIn) -> SimulationOut:
+    """What the organization's rules would decide now, clause by clause; nothing is recorded."""
+    return SimulationOut.of(
+        await decisions.simulate_decision(
+            uow,
+            principal=dict(body.principal),
+            action=body.action,
+            resource=dict(body.resource),
+            run=dict(body.run) if body.run else None,
+            request=body.request,
+        )
+    )
