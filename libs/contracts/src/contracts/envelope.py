@@ -138,7 +138,7 @@ def wrap(  # noqa: PLR0913  (an envelope has these attributes)
     ):
         if value:
             attributes[name] = value
-    body = orjson.dumps(attributes)
+    body = orjson.dumps(attributes, default=str)  # drivers bring ids of their own subclass of UUID
     if len(body) > MAX_FACT_BYTES:
         msg = f"{kind} is {len(body)} bytes, above the limit of {MAX_FACT_BYTES}: pass large values by reference"
         raise ValueError(msg)
