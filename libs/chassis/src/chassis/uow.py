@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
+import asyncpg
 from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from chassis.caller import Caller
 from chassis.clock import utc_now
-from chassis.db import Row, begin, begin_statement
+from chassis.db import GONE, Row, begin, begin_statement
 from chassis.errors import ConflictError, NotFoundError, UnavailableError
 from chassis.ids import new_id
 from chassis.permits import Permit
@@ -85,6 +86,11 @@ class UnitOfWork:
         result: Any = await self._session.execute(statement, parameters)
         return result.all() if result.returns_rows else ()
 
+    async def fetch(self, sql: str, *values: Any) -> Sequence[Any]:
+        """The result rows of plain SQL with $1 parameters, as the driver hands them over: for measured hot paths."""
+        rows: Sequence[Any] = await self._raw.fetch(sql, *values)
+        return rows
+
     async def add(self, row: R, *, conflict: str | None = None) -> R:
         """Insert a row now, so that what it violates is known here.
 
@@ -126,6 +132,13 @@ class UnitOfWork:
             self._session.expunge_all()
             await self._raw.execute(f"select set_config('app.organization_id', '{caller.organization_id}', true)")
         self.caller = caller
+
+    def savepoint(self) -> AbstractAsyncContextManager[None]:
+        """One part that may fail alone: kept whole, or undone whole when it raises, its facts included.
+
+        Rows read before are no longer the session's after a failure: read them again.
+        """
+        return self._savepoint()
 
     @asynccontextmanager
     async def _savepoint(self) -> AsyncIterator[None]:
@@ -224,7 +237,11 @@ class Units:
                     yield uow
                     await uow._finish()  # noqa: SLF001  (the one place that commits)
                 except DBAPIError as error:
-                    raise _translated(error) or error from error
+                    state = getattr(error.orig, "sqlstate", "")
+                    raise _translated(state, gone=error.connection_invalidated) or error from error
+                except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                    state = getattr(error, "sqlstate", "")
+                    raise _translated(state, gone=isinstance(error, GONE)) or error from error
                 finally:
                     session.sync_session.expunge_all()
 
@@ -234,12 +251,12 @@ class Units:
         await uow._raw.execute(begin_statement(uow.organization_id))  # noqa: SLF001
 
 
-def _translated(error: DBAPIError) -> Exception | None:
-    state = getattr(error.orig, "sqlstate", None) or ""
+def _translated(sqlstate: str | None, *, gone: bool) -> Exception | None:
+    state = sqlstate or ""
     if state in ("40001", "40P01", "55P03"):
         return ConflictError("Somebody else is changing the same thing. Try again.", code="busy", retry_after_seconds=1)
     if state == "57014":
         return UnavailableError("The query took too long and was stopped.", code="query_timeout", retry_after_seconds=5)
-    if error.connection_invalidated or state.startswith(("08", "57P", "53")):
+    if gone or state.startswith(("08", "57P", "53")):
         return UnavailableError("The database does not answer.", retry_after_seconds=1)
     return None
