@@ -1,0 +1,58 @@
+"""Definitions as people write them, and what tests make of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.execution.tests.stage import Place, Stage
+
+from execution.tables.agents import Agent
+from execution.usecases import agents
+
+WRITER = """
+apiVersion: agent/v1
+kind: llm
+model: {provider: embedded, max_output_tokens: 40}
+instructions: "Write one sentence about ${input.topic}."
+input_schema:
+  type: object
+  properties: {topic: {type: string, maxLength: 200}}
+  required: [topic]
+limits: {max_cost_usd: "0.05", max_tokens: 2000, timeout: 60s}
+"""
+
+HTTP = """
+apiVersion: agent/v1
+kind: http
+http: {url: "https://agents.example.com/step", timeout: 10s}
+"""
+
+PAIR = """
+apiVersion: orchestration/v1
+pattern: sequential
+limits: {max_steps: 5, timeout: 5m, max_cost_usd: "1.00"}
+flow: {priority: 3}
+steps:
+  - {id: draft, agent: writer, in: {topic: "${input.topic}"}}
+  - {id: edit, agent: editor, in: {topic: "${steps.draft.output.text}"}}
+"""
+
+
+async def make_agent(
+    stage: Stage, place: Place, name: str = "writer", config_yaml: str = WRITER, **fields: Any
+) -> Agent:
+    async with stage.units.begin(place.caller()) as uow:
+        return await agents.create_agent(
+            uow, config_yaml=config_yaml, workspace=place.workspace_id, name=name, fields=fields
+        )
+
+
+def agent_file(name: str, config_yaml: str = WRITER, **metadata: str) -> str:
+    lines = "".join(f"  {key}: {value}\n" for key, value in {"name": name, **metadata}.items())
+    return f"metadata:\n{lines}{config_yaml}"
+
+
+def ids(**agents_by_alias: Agent) -> dict[str, dict[str, str]]:
+    return {alias: {"id": str(agent.id), "version": "current"} for alias, agent in agents_by_alias.items()}
+
+
