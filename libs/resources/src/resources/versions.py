@@ -1,28 +1,31 @@
-"""Optimistic locking: a version travels as ETag, and an update says with If-Match which version it changes."""
+"""Versions of rows: ETag out, If-Match in, and nobody overwrites what he has not seen."""
 
-from typing import Annotated
-
-from fastapi import Header
+from __future__ import annotations
 
 from chassis.errors import InvalidError, StaleVersionError, VersionRequiredError
 
 
-def expected_version(if_match: Annotated[str | None, Header(description='The ETag of the version to change: `"3"`.')] = None) -> int:
-    """The version in If-Match; VersionRequiredError without one."""
+def etag(version: int) -> str:
+    """The ETag of a row's version."""
+    return f'"{version}"'
+
+
+def read_version(if_match: str | None) -> int | None:
+    """The version in an If-Match header, None without one; InvalidError for a header that names no version."""
     if if_match is None:
-        raise VersionRequiredError("Say which version you change: If-Match with the ETag that reading it gave.")
+        return None
     text = if_match.strip().removeprefix("W/").strip('"')
-    if not text.isdigit():
-        raise InvalidError('If-Match holds the ETag that reading it gave, such as "3".', code="invalid_if_match")
+    if not text.isdecimal() or len(text) > 9:
+        raise InvalidError('If-Match takes the ETag of what you change, such as "3".', code="bad_if_match")
     return int(text)
 
 
-def require_version(current: int, expected: int) -> None:
-    """StaleVersionError when somebody else changed it meanwhile."""
-    if current != expected:
-        raise StaleVersionError(f"It has changed meanwhile: its version is {current}, not {expected}. Read it again.")
+def require_version(current: int, expected: int | None) -> None:
+    """Refuse to change another version than the caller has seen.
 
-
-def etag(version: int) -> str:
-    """A version as an ETag."""
-    return f'"{version}"'
+    VersionRequiredError (428) when it does not say which, StaleVersionError (412) when a newer one exists.
+    """
+    if expected is None:
+        raise VersionRequiredError('Say which version you change: If-Match: "<version>", as its ETag said.')
+    if expected != current:
+        raise StaleVersionError(f"This is at version {current} by now, not {expected}: read it again.")
