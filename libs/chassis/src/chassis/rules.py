@@ -6,6 +6,7 @@ bundle holds everywhere within two seconds, in every process, and outlives a res
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,27 +68,34 @@ class RuleBook:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._known: dict[UUID, Rules] = {}
+        self._reading: dict[UUID, asyncio.Task[Rules]] = {}
 
     async def of(self, organization_id: UUID) -> Rules:
         """The organization's status and compiled bundle, at most a second old."""
         rules = self._known.get(organization_id)
         if rules is not None and time.monotonic() - rules.read_at < FRESH_SECONDS:
             return rules
-        rules = await self._read(organization_id, rules)
-        if len(self._known) >= _CACHED:
-            self._known.clear()
-        self._known[organization_id] = rules
-        return rules
+        reading = self._reading.get(organization_id)  # of many requests at once, one reads
+        if reading is None:
+            reading = self._reading[organization_id] = asyncio.create_task(self._read(organization_id, rules))
+            reading.add_done_callback(lambda _: self._reading.pop(organization_id, None))
+        return await asyncio.shield(reading)
 
     async def _read(self, organization_id: UUID, old: Rules | None) -> Rules:
         async with begin(self._engine, organization_id) as (_, raw):
             row = await raw.fetchrow(_READ, organization_id)
             if row is None:
-                return Rules("unknown", 0, None, time.monotonic())
-            bundle = old.bundle if old else None
-            if row["bundle_version"] and (old is None or old.bundle_version != row["bundle_version"]):
-                bundle = Bundle.load(await raw.fetchval(_READ_SOURCE, organization_id))
-            return Rules(row["status"], row["bundle_version"], bundle, time.monotonic())
+                rules = Rules("unknown", 0, None, time.monotonic())
+            elif old is not None and old.bundle_version == row["bundle_version"]:
+                rules = Rules(row["status"], old.bundle_version, old.bundle, time.monotonic())
+            else:
+                source = await raw.fetchval(_READ_SOURCE, organization_id)
+                bundle = await asyncio.to_thread(Bundle.load, source) if source else None
+                rules = Rules(row["status"], row["bundle_version"], bundle, time.monotonic())
+        if len(self._known) >= _CACHED:
+            self._known.clear()
+        self._known[organization_id] = rules
+        return rules
 
 
 def admit(caller: Caller, permission: str, rules: Rules, *, named: bool) -> Permit:

@@ -52,7 +52,7 @@ _VERBS: Final[Mapping[str, str]] = {
     "compliance": "create read",
     "webhook": f"{_CRUD} test redeliver",
     "notification": "read update delete",
-    "platform": "read coverage replay discard engage release rotate rebuild",
+    "platform": "read update coverage replay discard engage release rotate rebuild",
 }
 
 _NOBODY: Final = "-"

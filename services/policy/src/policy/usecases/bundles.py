@@ -16,7 +16,8 @@ from pdp.bundle import Assignee, Bundle, BundleDocument
 from pdp.problems import BundleError, DocumentError
 from policy.tables.policies import Policy, PolicyAssignment, PolicyBundle
 
-MAX_SOURCE_BYTES = 200 * 1024
+MAX_SOURCE_BYTES = 150 * 1024
+"""A bundle travels in one fact of at most 256 KB, inside which its quotes and line ends are escaped once more."""
 MAX_POLICIES = 500
 B = TypeVar("B", bound=BundleState)
 
