@@ -84,7 +84,8 @@ class UnitOfWork:
     async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
         """Every result row, for statements of several columns; empty for statements that return nothing."""
         result: Any = await self._session.execute(statement, parameters)
-        return result.all() if result.returns_rows else ()
+        # A select of several ORM columns gives a result that does not say so, because it always has rows.
+        return result.all() if getattr(result, "returns_rows", True) else ()
 
     async def fetch(self, sql: str, *values: Any) -> Sequence[Any]:
         """The result rows of plain SQL with $1 parameters, as the driver hands them over: for measured hot paths."""
