@@ -97,9 +97,8 @@ class Router(APIRouter):
                 status_code=status,
                 operation_id=endpoint.__name__,
                 name=endpoint.__name__,
-                openapi_extra={"x-permission": permission},
                 responses={"default": {"model": ProblemOut, "description": "Refused"}},
-                **options,
+                **(options | {"openapi_extra": {**options.get("openapi_extra", {}), "x-permission": permission}}),
             )
             return endpoint
 
