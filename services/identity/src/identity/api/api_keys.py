@@ -4,12 +4,14 @@ from datetime import datetime, timedelta
 from typing import Annotated, Self
 from uuid import UUID
 
-from fastapi import Response
+from fastapi import Depends, Response
 from pydantic import BaseModel, Field
 
 from chassis.http import Router, Uow
 from identity.tables.api_keys import ApiKey
 from identity.usecases import api_keys
+from resources.http import Listing
+from resources.listing import ListQuery
 
 router = Router("api_key", prefix="/v1/api-keys")
 
@@ -64,12 +66,21 @@ class NewApiKeyOut(ApiKeyOut):
     api_key: str = Field(description="Keep it: nobody can show it again.")
 
 
+API_KEY_LIST = Listing(api_keys.API_KEYS, ApiKeyOut)
+
+
 @router.post("", permission="api_key:create", status=201)
 async def create_api_key(uow: Uow, body: CreateApiKeyIn, response: Response) -> NewApiKeyOut:
     """Make a key and show it this once."""
     row, key = await api_keys.create_api_key(uow, **dict(body))
     response.headers["Location"] = f"/v1/api-keys/{row.id}"
     return NewApiKeyOut(**ApiKeyOut.of(row).model_dump(), api_key=key)
+
+
+@router.get("", permission="api_key:read", **API_KEY_LIST.options)
+async def list_api_keys(uow: Uow, query: Annotated[ListQuery, Depends(API_KEY_LIST.query)]) -> Response:
+    """The organization's keys, without their secrets."""
+    return API_KEY_LIST.answer(await api_keys.list_api_keys(uow, query))
 
 
 @router.get("/{api_key_id}", permission="api_key:read")

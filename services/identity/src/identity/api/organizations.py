@@ -4,18 +4,18 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from fastapi import Depends, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
 from chassis.http import Router, Uow
 from identity.tables.organizations import Organization
 from identity.usecases import across, organizations
-from resources.versions import etag, expected_version
+from resources.http import ExpectedVersion
+from resources.versions import etag
 
 router = Router("organization", prefix="/v1")
 
 PlanTier = Literal["free", "pro", "enterprise"]
-Version = Annotated[int, Depends(expected_version)]
 
 
 class CreateOrganizationIn(BaseModel):
@@ -96,7 +96,7 @@ async def get_organization(uow: Uow, organization_id: UUID, response: Response) 
 
 @router.patch("/organizations/{organization_id}", permission="organization:update")
 async def update_organization(
-    uow: Uow, organization_id: UUID, body: UpdateOrganizationIn, version: Version
+    uow: Uow, organization_id: UUID, body: UpdateOrganizationIn, version: ExpectedVersion
 ) -> OrganizationOut:
     """Change the name or the logo."""
     changes: dict[str, Any] = body.model_dump(exclude_unset=True)

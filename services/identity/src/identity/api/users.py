@@ -10,10 +10,11 @@ from pydantic import BaseModel, Field
 from chassis.http import Router, Uow
 from identity.tables.users import User
 from identity.usecases import users
-from resources.versions import etag, expected_version
+from resources.http import ExpectedVersion, Listing
+from resources.listing import ListQuery
+from resources.versions import etag
 
 router = Router("user", prefix="/v1/users")
-Version = Annotated[int, Depends(expected_version)]
 
 
 class InviteUserIn(BaseModel):
@@ -55,12 +56,21 @@ class UserOut(BaseModel):
         return cls.model_validate(row, from_attributes=True)
 
 
+USER_LIST = Listing(users.USERS, UserOut)
+
+
 @router.post("", permission="user:invite", status=201)
 async def invite_user(uow: Uow, body: InviteUserIn, response: Response) -> UserOut:
     """Add somebody, who can act once activated."""
     user = await users.invite_user(uow, email=body.email, name=body.name, role=body.role)
     response.headers["Location"] = f"/v1/users/{user.id}"
     return UserOut.of(user)
+
+
+@router.get("", permission="user:read", **USER_LIST.options)
+async def list_users(uow: Uow, query: Annotated[ListQuery, Depends(USER_LIST.query)]) -> Response:
+    """The organization's users."""
+    return USER_LIST.answer(await users.list_users(uow, query))
 
 
 @router.get("/{user_id}", permission="user:read")
@@ -72,7 +82,7 @@ async def get_user(uow: Uow, user_id: UUID, response: Response) -> UserOut:
 
 
 @router.patch("/{user_id}", permission="user:update")
-async def update_user(uow: Uow, user_id: UUID, body: UpdateUserIn, version: Version) -> UserOut:
+async def update_user(uow: Uow, user_id: UUID, body: UpdateUserIn, version: ExpectedVersion) -> UserOut:
     """Change name, picture or role."""
     changes: dict[str, Any] = body.model_dump(exclude_unset=True)
     return UserOut.of(await users.update_user(uow, user_id, expected_version=version, changes=changes))

@@ -10,10 +10,11 @@ from pydantic import BaseModel, Field
 from chassis.http import Router, Uow
 from identity.tables.workspaces import Workspace
 from identity.usecases import workspaces
-from resources.versions import etag, expected_version
+from resources.http import ExpectedVersion, Listing
+from resources.listing import ListQuery
+from resources.versions import etag
 
 router = Router("workspace", prefix="/v1/workspaces")
-Version = Annotated[int, Depends(expected_version)]
 EnvironmentType = Literal["development", "staging", "production", "sandbox"]
 RetentionDays = Literal[30, 90, 365, 2555]
 
@@ -75,6 +76,9 @@ class WorkspaceOut(BaseModel):
         return cls.model_validate(row, from_attributes=True)
 
 
+WORKSPACE_LIST = Listing(workspaces.WORKSPACES, WorkspaceOut)
+
+
 @router.post("", permission="workspace:create", status=201)
 async def create_workspace(uow: Uow, body: CreateWorkspaceIn, response: Response) -> WorkspaceOut:
     """Make an environment."""
@@ -86,6 +90,12 @@ async def create_workspace(uow: Uow, body: CreateWorkspaceIn, response: Response
     return WorkspaceOut.of(workspace)
 
 
+@router.get("", permission="workspace:read", **WORKSPACE_LIST.options)
+async def list_workspaces(uow: Uow, query: Annotated[ListQuery, Depends(WORKSPACE_LIST.query)]) -> Response:
+    """The organization's environments."""
+    return WORKSPACE_LIST.answer(await workspaces.list_workspaces(uow, query))
+
+
 @router.get("/{workspace_id}", permission="workspace:read")
 async def get_workspace(uow: Uow, workspace_id: UUID, response: Response) -> WorkspaceOut:
     """One environment."""
@@ -95,7 +105,9 @@ async def get_workspace(uow: Uow, workspace_id: UUID, response: Response) -> Wor
 
 
 @router.patch("/{workspace_id}", permission="workspace:update")
-async def update_workspace(uow: Uow, workspace_id: UUID, body: UpdateWorkspaceIn, version: Version) -> WorkspaceOut:
+async def update_workspace(
+    uow: Uow, workspace_id: UUID, body: UpdateWorkspaceIn, version: ExpectedVersion
+) -> WorkspaceOut:
     """Change an environment; its limits hold everywhere within a second."""
     changes: dict[str, Any] = body.model_dump(exclude_unset=True)
     return WorkspaceOut.of(

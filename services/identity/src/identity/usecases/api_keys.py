@@ -17,10 +17,14 @@ from identity.tables.api_keys import ApiKey
 from identity.tables.organizations import Organization
 from identity.tables.users import User
 from identity.usecases.facts import api_key_fact
+from resources.listing import Resource, lister
 
 MAX_KEYS = 1000
 DEFAULT_OVERLAP = timedelta(hours=24)
 MAX_OVERLAP = timedelta(days=30)
+
+API_KEYS = Resource(ApiKey, filters=("user_id", "is_active", "role", "expires_at", "created_at"), search=("name",))
+list_api_keys = lister(API_KEYS)
 
 
 async def create_api_key(

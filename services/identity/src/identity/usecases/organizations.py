@@ -85,7 +85,7 @@ async def get_organization(uow: UnitOfWork, organization_id: UUID) -> Organizati
 
 
 async def update_organization(
-    uow: UnitOfWork, organization_id: UUID, *, expected_version: int, changes: Mapping[str, Any]
+    uow: UnitOfWork, organization_id: UUID, *, expected_version: int | None, changes: Mapping[str, Any]
 ) -> Organization:
     """Change the name or the logo."""
     organization = await uow.get(Organization, organization_id, lock=True)

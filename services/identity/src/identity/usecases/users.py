@@ -18,9 +18,15 @@ from identity.tables.subscriptions import SubscriptionLimit
 from identity.tables.users import User
 from identity.usecases import api_keys
 from identity.usecases.facts import user_fact
+from resources.listing import Resource, lister
 from resources.versions import require_version
 
 FREE_TIER_USERS = 10
+
+USERS = Resource(
+    User, filters=("status", "role", "email", "created_at"), sorts=("created_at", "email"), search=("email", "name")
+)
+list_users = lister(USERS)
 
 
 async def invite_user(uow: UnitOfWork, *, email: str, name: str, role: str) -> User:
@@ -57,7 +63,9 @@ async def get_user(uow: UnitOfWork, user_id: UUID) -> User:
     return await uow.get(User, user_id)
 
 
-async def update_user(uow: UnitOfWork, user_id: UUID, *, expected_version: int, changes: Mapping[str, Any]) -> User:
+async def update_user(
+    uow: UnitOfWork, user_id: UUID, *, expected_version: int | None, changes: Mapping[str, Any]
+) -> User:
     """Change name, picture or role; the last active owner stays one."""
     organization = await _organization(uow)
     user = await uow.get(User, user_id, lock=True)

@@ -15,6 +15,7 @@ from contracts.identity import WorkspaceCreated, WorkspaceDeleted, WorkspaceStat
 from identity.domain.promotions import require_no_cycle
 from identity.tables.workspaces import Workspace
 from identity.usecases.facts import workspace_fact
+from resources.listing import Resource, lister
 from resources.versions import require_version
 
 DEFAULT_NAME = "development"
@@ -29,6 +30,11 @@ DEFAULTS: Mapping[str, Any] = {
     "encryption_required": False,
     "retention_days": 90,
 }
+
+WORKSPACES = Resource(
+    Workspace, filters=("name", "environment_type", "created_at"), sorts=("created_at", "name"), search=("name",)
+)
+list_workspaces = lister(WORKSPACES)
 
 
 async def create_default_workspace(uow: UnitOfWork) -> Workspace:
@@ -63,7 +69,7 @@ async def get_workspace(uow: UnitOfWork, workspace_id: UUID) -> Workspace:
 
 
 async def update_workspace(
-    uow: UnitOfWork, workspace_id: UUID, *, expected_version: int, changes: Mapping[str, Any]
+    uow: UnitOfWork, workspace_id: UUID, *, expected_version: int | None, changes: Mapping[str, Any]
 ) -> Workspace:
     """Change a workspace; its limits hold everywhere within a second."""
     workspace = await uow.get(Workspace, workspace_id, lock=True)

@@ -1,15 +1,18 @@
 """Routes of decisions: those that were taken, and what would be decided."""
 
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
+from fastapi import Depends, Response
 from pydantic import BaseModel, Field
 
 from chassis.http import Router, Uow
 from pdp.request import Decision as Verdict
 from policy.tables.decisions import Decision
 from policy.usecases import decisions
+from resources.http import Listing
+from resources.listing import ListQuery
 
 router = Router("decision", prefix="/v1")
 
@@ -107,6 +110,15 @@ class SimulationOut(BaseModel):
     def of(cls, verdict: Verdict) -> Self:
         """The public form of a decision."""
         return cls.model_validate(verdict, from_attributes=True)
+
+
+DECISION_LIST = Listing(decisions.DECISIONS, DecisionOut)
+
+
+@router.get("/decisions", permission="decision:read", **DECISION_LIST.options)
+async def list_decisions(uow: Uow, query: Annotated[ListQuery, Depends(DECISION_LIST.query)]) -> Response:
+    """Decisions that were recorded: every denial, and every one about a run."""
+    return DECISION_LIST.answer(await decisions.list_decisions(uow, query))
 
 
 @router.get("/decisions/{decision_id}", permission="decision:read")

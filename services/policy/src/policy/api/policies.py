@@ -10,10 +10,11 @@ from pydantic import BaseModel, Field
 from chassis.http import Router, Uow
 from policy.tables.policies import Policy, PolicyAssignment
 from policy.usecases import policies
-from resources.versions import etag, expected_version
+from resources.http import ExpectedVersion, Listing
+from resources.listing import ListQuery
+from resources.versions import etag
 
 router = Router("policy", prefix="/v1/policies")
-Version = Annotated[int, Depends(expected_version)]
 MAX_RULES = 65_536
 
 
@@ -92,12 +93,21 @@ class PolicyAssignmentsOut(BaseModel):
     next_cursor: str | None = None
 
 
+POLICY_LIST = Listing(policies.POLICIES, PolicyOut)
+
+
 @router.post("", permission="policy:create", status=201)
 async def create_policy(uow: Uow, body: CreatePolicyIn, response: Response) -> PolicyOut:
     """Save rules; enabled ones hold everywhere within two seconds."""
     policy = await policies.create_policy(uow, **dict(body))
     response.headers["Location"] = f"/v1/policies/{policy.id}"
     return PolicyOut.of(policy)
+
+
+@router.get("", permission="policy:read", **POLICY_LIST.options)
+async def list_policies(uow: Uow, query: Annotated[ListQuery, Depends(POLICY_LIST.query)]) -> Response:
+    """The organization's policies."""
+    return POLICY_LIST.answer(await policies.list_policies(uow, query))
 
 
 @router.get("/{policy_id}", permission="policy:read")
@@ -109,7 +119,7 @@ async def get_policy(uow: Uow, policy_id: UUID, response: Response) -> PolicyOut
 
 
 @router.patch("/{policy_id}", permission="policy:update")
-async def update_policy(uow: Uow, policy_id: UUID, body: UpdatePolicyIn, version: Version) -> PolicyOut:
+async def update_policy(uow: Uow, policy_id: UUID, body: UpdatePolicyIn, version: ExpectedVersion) -> PolicyOut:
     """Change rules, priority or state."""
     changes: dict[str, Any] = body.model_dump(exclude_unset=True)
     return PolicyOut.of(await policies.update_policy(uow, policy_id, expected_version=version, changes=changes))

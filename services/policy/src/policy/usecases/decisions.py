@@ -14,9 +14,20 @@ from contracts.policy import DecisionRecorded
 from pdp.bundle import Bundle
 from pdp.decide import decide
 from pdp.request import Decision as Verdict
-from pdp.request import DecisionRequest, Principal, Resource, RunContext
+from pdp.request import DecisionRequest, Principal, RunContext
+from pdp.request import Resource as Subject
 from policy.tables.decisions import Decision
 from policy.usecases.bundles import get_bundle
+from resources.listing import Resource, lister
+
+DECISIONS = Resource(
+    Decision,
+    filters=("effect", "action", "resource_type", "resource_id", "principal_id", "rule_name", "run_id", "decided_at"),
+    sorts=("id",),
+    default_sort="-id",
+    own="principal_id",
+)
+list_decisions = lister(DECISIONS)
 
 
 async def record_decisions(uow: UnitOfWork, facts: Sequence[tuple[DecisionRecorded, str, datetime]]) -> None:
@@ -50,7 +61,7 @@ async def simulate_decision(
     question = DecisionRequest(
         principal=Principal(organization_id=organization_id, **principal),
         action=action,
-        resource=Resource(organization_id=organization_id, **resource),
+        resource=Subject(organization_id=organization_id, **resource),
         organization_id=organization_id,
         run=RunContext(**run) if run is not None else None,
         request=dict(request),

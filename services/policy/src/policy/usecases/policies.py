@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 from uuid import UUID
 
-from resources.versions import require_version
 from sqlalchemy import ColumnElement, delete, func, select
 
 from chassis.errors import ConflictError, InvalidError, LimitExceededError
@@ -27,9 +26,19 @@ from pdp.problems import DocumentError
 from pdp.trials import run_document_tests
 from policy.tables.policies import Policy, PolicyAssignment
 from policy.usecases.bundles import MAX_POLICIES, lock_bundle, publish_bundle
+from resources.listing import Resource, lister
+from resources.versions import require_version
 
 P = TypeVar("P", bound=PolicyState)
 A = TypeVar("A", bound=PolicyAssignmentState)
+
+POLICIES = Resource(
+    Policy,
+    filters=("name", "policy_type", "is_enabled", "priority", "created_at"),
+    sorts=("created_at", "name", "priority"),
+    search=("name",),
+)
+list_policies = lister(POLICIES)
 
 
 async def create_policy(
@@ -71,7 +80,7 @@ async def get_policy(uow: UnitOfWork, policy_id: UUID) -> Policy:
 
 
 async def update_policy(
-    uow: UnitOfWork, policy_id: UUID, *, expected_version: int, changes: Mapping[str, Any]
+    uow: UnitOfWork, policy_id: UUID, *, expected_version: int | None, changes: Mapping[str, Any]
 ) -> Policy:
     """Change some fields; new rules are checked first, and tried where the policy is or becomes enabled."""
     await lock_bundle(uow)
