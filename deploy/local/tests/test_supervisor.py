@@ -166,6 +166,47 @@ asyncio.run(Supervisor(here, [stubborn("a"), stubborn("b")]).run())
 """
 
 
+async def test_run_calls_back_when_ready_publishes_details_and_ends_when_asked(tmp_path: Path) -> None:
+    supervisor = Supervisor(tmp_path / "data", [python("a", SERVE.format(name="a"), tmp_path)])
+    told: list[dict[str, object]] = []
+
+    async def when_ready() -> None:
+        supervisor.tell(edge="http://127.0.0.1:1")
+        running = status(tmp_path / "data")
+        assert running is not None
+        told.append({"state": running.state, **running.details})
+        supervisor.ask_to_stop()
+
+    await supervisor.run(when_ready)
+    assert told == [{"state": "ready", "edge": "http://127.0.0.1:1"}]
+    assert supervisor["a"].state is ChildState.STOPPED
+
+
+async def test_failure_after_the_start_ends_the_children_and_is_raised(tmp_path: Path) -> None:
+    supervisor = Supervisor(tmp_path / "data", [python("a", SERVE.format(name="a"), tmp_path)])
+    pids: list[int | None] = []
+
+    async def when_ready() -> None:
+        pids.append(supervisor["a"].pid)
+        raise LookupError("no demo")
+
+    with pytest.raises(LookupError, match="no demo"):
+        await supervisor.run(when_ready)
+    assert pids[0]
+    assert not is_alive(pids[0])
+
+
+async def test_asked_to_stop_while_starting_it_starts_no_more(tmp_path: Path) -> None:
+    never = python("a", "import time; time.sleep(600)", tmp_path)
+    supervisor = Supervisor(tmp_path / "data", [never, python("b", SERVE.format(name="b"), tmp_path, after=("a",))])
+    running = asyncio.create_task(supervisor.run())
+    await until(lambda: supervisor["a"].pid is not None)
+    supervisor.ask_to_stop()
+    await running
+    assert supervisor["b"].restarts == 0
+    assert not (tmp_path / "data/logs/b.log").exists()
+
+
 def supervise(folder: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
     process = subprocess.Popen([sys.executable, "-c", SUPERVISE, str(folder)])
     wait_until(lambda: (told := status(folder)) is not None and told.state == "ready", 30, "supervisor")

@@ -75,13 +75,14 @@ class Console:
 
     def __init__(self, names: list[str], stream: TextIO = sys.stderr) -> None:
         self._stream = stream
+        self._coloured = stream.isatty()
         self._width = max(map(len, names), default=0)
         self._colour = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(names)}
 
     def __call__(self, name: str, line: str) -> None:
         """Print one line."""
         prefix = f"{name:{self._width}} |"
-        if self._stream.isatty():
+        if self._coloured:
             prefix = f"\x1b[{self._colour.get(name, 37)}m{prefix}\x1b[0m"
         try:
             self._stream.write(f"{prefix} {line}\n")

@@ -14,6 +14,7 @@ from remit_local.process import ServerError
 
 _LOCK = "lock"
 _STATE = "state.json"
+_PATIENCE = 10
 
 
 class AlreadyRunningError(ServerError):
@@ -37,6 +38,11 @@ class Presence:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._lock = _lock(folder)
+        for _ in range(_PATIENCE):  # whoever asks for the status holds the lock for a moment
+            if self._lock is not None:
+                break
+            time.sleep(0.02)
+            self._lock = _lock(folder)
         if self._lock is None:
             message = f"{folder} is in use by another process"
             raise AlreadyRunningError(message)

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Supervisor:
             child.name: Keeper(child, ChildLog(folder / "logs", child.name, listener), patience, self._write)
             for child in children
         }
+        self._write()
 
     def __getitem__(self, name: str) -> Keeper:
         """Return what is known about a child."""
@@ -51,29 +52,35 @@ class Supervisor:
             raise errors.exceptions[0] from None
         self._become("ready")
 
-    async def run(self) -> None:
-        """Wait until SIGINT, SIGTERM or `ask_to_stop`, then end the children in order; a second signal kills them."""
+    async def run(self, when_ready: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Start, call `when_ready`, wait for SIGINT, SIGTERM or `ask_to_stop`, then end the children in order.
+
+        A second signal kills them. What `start` or `when_ready` raise ends the children too, and is raised.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.ask_to_stop)
         try:
-            await self.start_unless_stopped()
+            await self._unless_stopped(self.start())
+            if when_ready is not None and not self._stop_asked.is_set():
+                await self._unless_stopped(when_ready())
             await self._stop_asked.wait()
         finally:
             await self.stop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
 
-    async def start_unless_stopped(self) -> None:
-        """Start all children, but give up at once when asked to stop meanwhile."""
-        starting = asyncio.create_task(self.start())
+    async def _unless_stopped(self, work: Awaitable[None]) -> None:
+        """Do the work, but give it up at once when asked to stop meanwhile."""
+        working = asyncio.ensure_future(work)
         stopping = asyncio.create_task(self._stop_asked.wait())
-        await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        if not starting.done():
-            starting.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait([working])
             return
-        await starting
+        await working
 
     def ask_to_stop(self) -> None:
         """Begin the orderly end; asked again, kill everything at once."""
