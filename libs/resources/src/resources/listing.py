@@ -114,8 +114,9 @@ class Resource:
 def lister(resource: Resource) -> Callable[..., Awaitable[Page]]:
     """Make the use case that lists a resource.
 
-    It is called by a name of its own, `list_agents = lister(AGENTS)`. Named columns narrow it: `await list_versions(uow, query, agent_id=agent_id)`. Reads plain rows past the ORM,
-    because lists are most of what a console asks for; `bench/lists.py` measures it.
+    It is called by a name of its own, `list_agents = lister(AGENTS)`. Named columns narrow it:
+    `await list_versions(uow, query, agent_id=agent_id)`. Reads plain rows past the ORM, because lists are most of what
+    a console asks for; `bench/lists.py` measures it.
     """
 
     async def list_rows(uow: UnitOfWork, query: ListQuery, **fixed: Any) -> Page:

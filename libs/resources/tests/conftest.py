@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from libs.resources.tests.crates import build
+
+from chassis.settings import ServiceSettings
+from chassis.testing import Stage, staged
+from remit_local.testing import Servers
+
+
+@pytest.fixture(scope="module")
+async def stage(servers: Servers, anyio_backend: object) -> AsyncIterator[Stage]:
+    async with staged(build, ServiceSettings, "billing", servers.postgres_url) as made:
+        yield made
