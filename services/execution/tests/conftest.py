@@ -8,7 +8,7 @@ from services.execution.tests.stage import Place, Stage, make_stage
 from remit_local.testing import Servers
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def stage(
     servers: Servers, anyio_backend: object, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stage]:

@@ -28,9 +28,11 @@ async def test_create_agent_saves_its_first_version_and_tells(stage: Stage, plac
 
 async def test_create_agent_names_every_problem_with_its_line(stage: Stage, place: Place) -> None:
     with pytest.raises(DefinitionError) as refused:
-        await make_agent(stage, place, config_yaml="apiVersion: agent/v1\nkind: llm\nmodel: {provider: nobody}\nwhat: 1")
+        await make_agent(
+            stage, place, config_yaml="apiVersion: agent/v1\nkind: llm\nmodel: {provider: nobody}\nwhat: 1"
+        )
     assert {problem.line for problem in refused.value.problems} == {3, 4}
-    assert await stage.facts(place.organization_id) == []
+    assert await stage.bodies(place.organization_id) == []
 
 
 async def test_create_agent_twice_is_a_conflict(stage: Stage, place: Place) -> None:
@@ -114,7 +116,9 @@ async def test_a_version_is_immutable_even_to_the_service(stage: Stage, place: P
 
 async def test_a_secret_in_a_definition_fails_its_scan(stage: Stage, place: Place) -> None:
     agent = await make_agent(stage, place, config_yaml=WRITER.replace("one sentence", "sk-" + "a1" * 15))
-    rows = await stage.sql("select security_scan_status s, security_scan_results r from agent_version where agent_id = $1", agent.id)
+    rows = await stage.sql(
+        "select security_scan_status s, security_scan_results r from agent_version where agent_id = $1", agent.id
+    )
     assert rows[0]["s"] == "failed"
     assert "provider_key" in rows[0]["r"]
     assert "a1a1" not in rows[0]["r"]
@@ -125,7 +129,7 @@ async def test_update_agent_says_what_changed(stage: Stage, place: Place) -> Non
     async with stage.units.begin(place.caller()) as uow:
         changed = await agents.update_agent(uow, agent.id, {"risk_level": "high"}, expected_version=1)
     assert changed.version == 2
-    fact = (await stage.facts(place.organization_id))[-1]
+    fact = (await stage.bodies(place.organization_id))[-1]
     assert fact["type"] == "execution.agent.updated.v1"
     assert fact["data"]["changes"] == {"risk_level": ["low", "high"]}
     async with stage.units.begin(place.caller()) as uow:
@@ -159,9 +163,9 @@ async def test_applying_a_file_again_changes_nothing(stage: Stage, place: Place)
             return await agent_files.apply_agent(uow, file=file, workspace=None, may_update=may)
 
     assert (await apply(agent_file("a"))).changed == ["created"]
-    told = len(await stage.facts(place.organization_id))
+    told = len(await stage.bodies(place.organization_id))
     assert (await apply(agent_file("a"))).changed == []
-    assert len(await stage.facts(place.organization_id)) == told
+    assert len(await stage.bodies(place.organization_id)) == told
     assert (await apply(agent_file("a", description="new words"))).changed == ["description"]
     changed = await apply(agent_file("a", HTTP, description="new words", version='"1.2.0"'))
     assert (changed.changed, changed.row.current_version) == (["version"], "1.2.0")
@@ -173,7 +177,10 @@ async def test_a_developer_cannot_apply_over_somebody_elses_agent(stage: Stage, 
     async with stage.units.begin(caller) as uow:
         with pytest.raises(ForbiddenError) as refused:
             await agent_files.apply_agent(
-                uow, file=agent_file("a", HTTP), workspace=None, may_update=permit(caller, "agent:update", own_only=True)
+                uow,
+                file=agent_file("a", HTTP),
+                workspace=None,
+                may_update=permit(caller, "agent:update", own_only=True),
             )
     assert refused.value.code == "not_yours"
 

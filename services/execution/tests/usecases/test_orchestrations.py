@@ -62,9 +62,7 @@ async def test_pins_are_exact_and_follow_current(stage: Stage, place: Place) -> 
     wanted["editor"]["version"] = "1.0.0"
     async with stage.units.begin(place.caller()) as uow:
         for agent in (writer, editor):
-            await agent_versions.create_agent_version(
-                uow, agent.id, config_yaml=HTTP, change_summary="", semver=None
-            )
+            await agent_versions.create_agent_version(uow, agent.id, config_yaml=HTTP, change_summary="", semver=None)
     async with stage.units.begin(place.caller()) as uow:
         pins = await pin_agents(uow, wanted)
     assert (pins["writer"]["semver"], pins["editor"]["semver"]) == ("1.0.1", "1.0.0")
@@ -118,7 +116,12 @@ async def test_a_new_version_keeps_the_agents_unless_told(stage: Stage, place: P
     assert second.agent_ids == made.agent_ids
     async with stage.units.begin(place.caller()) as uow:
         swapped = await orchestration_versions.create_orchestration_version(
-            uow, made.id, config_yaml=longer, agent_ids=ids(writer=editor, editor=writer), change_summary="", semver=None
+            uow,
+            made.id,
+            config_yaml=longer,
+            agent_ids=ids(writer=editor, editor=writer),
+            change_summary="",
+            semver=None,
         )
     assert (second.semver, swapped.semver) == ("1.0.1", "1.0.2")
     async with stage.units.begin(place.caller()) as uow:

@@ -61,7 +61,7 @@ async def test_start_run_queues_it_with_everything_pinned(stage: Stage, place: P
     assert (limits["max_cost_usd_micros"], limits["max_tokens"], limits["timeout_seconds"]) == (50_000, 2000, 60)
     assert row["root_run_id"] == run.id
     assert row["dispatched_at"] is None
-    queued, decided = (await stage.facts(place.organization_id))[-2:]
+    queued, decided = (await stage.bodies(place.organization_id))[-2:]
     assert queued["type"] == "execution.run.queued.v1"
     assert queued["traceparent"] == caller.traceparent
     assert decided["type"] == "execution.decision.recorded.v1"
@@ -72,13 +72,16 @@ async def test_start_run_queues_it_with_everything_pinned(stage: Stage, place: P
 
 async def test_a_rule_denies_and_no_run_is_left(stage: Stage, place: Place) -> None:
     await make_agent(stage, place, risk_level="high")
-    denies = rules(place, """
+    denies = rules(
+        place,
+        """
 apiVersion: policy/v1
 type: abac
 rules:
   - {rule_name: no-high-risk, effect: deny, actions: ["agent:execute"], when: 'resource.attr.risk_level == "high"',
      reason: too-risky}
-""")
+""",
+    )
     with pytest.raises(DeniedError) as denied:
         await start(stage, place.caller(), rules=denies)
     assert denied.value.decision.rule_name == "no-high-risk"
@@ -94,7 +97,9 @@ async def test_a_viewer_may_not_start_anything(stage: Stage, place: Place) -> No
 
 async def test_obligations_tighten_the_runs_limits(stage: Stage, place: Place) -> None:
     await make_agent(stage, place)
-    caps = rules(place, """
+    caps = rules(
+        place,
+        """
 apiVersion: policy/v1
 type: abac
 rules:
@@ -102,7 +107,8 @@ rules:
     effect: obligate
     actions: ["agent:execute"]
     obligations: [{set: {run.max_cost_usd: 0.01, run.max_tokens: 9000, run.timeout_seconds: 5}}]
-""")
+""",
+    )
     run = await start(stage, place.caller(), rules=caps)
     assert run.limits["max_cost_usd_micros"] == 10_000
     assert run.limits["max_tokens"] == 2000

@@ -4,13 +4,16 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
-from execution.api.units import expected_version, in_unit, permit_for
+from execution.api.units import in_unit, permit_for
 from execution.tables.agents import Agent, AgentVersion
 from execution.usecases import agent_files, agent_versions, agents
+from resources.http import CountOut, ExpectedVersion, Listing
+from resources.listing import ListQuery
+from resources.versions import etag
 
 router = Router("agent", prefix="/v1/agents")
 
@@ -133,6 +136,10 @@ class AppliedAgentOut(BaseModel):
     changed: list[str] = Field(description="created, version, or the fields that changed; empty: nothing did.")
 
 
+AGENT_LIST = Listing(agents.AGENTS, AgentOut)
+VERSION_LIST = Listing(agent_versions.AGENT_VERSIONS, AgentVersionOut)
+
+
 @router.post("", permission="agent:create", status=201)
 async def create_agent(request: Request, response: Response, body: CreateAgentIn) -> AgentOut:
     """Register an agent with its first version."""
@@ -143,7 +150,7 @@ async def create_agent(request: Request, response: Response, body: CreateAgentIn
             uow, config_yaml=body.config_yaml, workspace=body.workspace, name=body.name, fields=fields
         ),
     )
-    response.headers["ETag"] = f'"{created.version}"'
+    response.headers["ETag"] = etag(created.version)
     response.headers["Location"] = f"/v1/agents/{created.id}"
     return AgentOut.of(created)
 
@@ -159,20 +166,34 @@ async def apply_agent(request: Request, body: ApplyIn) -> AppliedAgentOut:
     return AppliedAgentOut(agent=AgentOut.model_validate(applied.row), changed=applied.changed)
 
 
+@router.get("", permission="agent:read", **AGENT_LIST.options)
+async def list_agents(uow: Uow, query: Annotated[ListQuery, Depends(AGENT_LIST.query)]) -> Response:
+    """The organization's agents."""
+    return AGENT_LIST.answer(await agents.list_agents(uow, query))
+
+
+@router.get("/count", permission="agent:read")
+async def count_agents(uow: Uow, query: Annotated[ListQuery, Depends(AGENT_LIST.query)]) -> CountOut:
+    """How many agents such a list would show."""
+    return CountOut(count=await agents.count_agents(uow, query))
+
+
 @router.get("/{agent_id}", permission="agent:read")
 async def get_agent(uow: Uow, response: Response, agent_id: UUID) -> AgentOut:
     """The agent."""
     found = await agents.get_agent(uow, agent_id)
-    response.headers["ETag"] = f'"{found.version}"'
+    response.headers["ETag"] = etag(found.version)
     return AgentOut.of(found)
 
 
 @router.patch("/{agent_id}", permission="agent:update")
-async def update_agent(request: Request, uow: Uow, response: Response, agent_id: UUID, body: UpdateAgentIn) -> AgentOut:
+async def update_agent(
+    uow: Uow, response: Response, agent_id: UUID, body: UpdateAgentIn, version: ExpectedVersion
+) -> AgentOut:
     """Change what is said about an agent; needs If-Match. What it does changes by a new version."""
     values = body.model_dump(exclude_unset=True)
-    changed = await agents.update_agent(uow, agent_id, values, expected_version=expected_version(request))
-    response.headers["ETag"] = f'"{changed.version}"'
+    changed = await agents.update_agent(uow, agent_id, values, expected_version=version)
+    response.headers["ETag"] = etag(changed.version)
     return AgentOut.of(changed)
 
 
@@ -197,6 +218,14 @@ async def create_agent_version(uow: Uow, agent_id: UUID, body: CreateAgentVersio
     return AgentVersionOut.of(version)
 
 
+@router.get("/{agent_id}/versions", permission="agent:read", **VERSION_LIST.options)
+async def list_agent_versions(
+    uow: Uow, agent_id: UUID, query: Annotated[ListQuery, Depends(VERSION_LIST.query)]
+) -> Response:
+    """The revisions of an agent, the newest first."""
+    return VERSION_LIST.answer(await agent_versions.list_agent_versions(uow, agent_id, query))
+
+
 @router.get("/{agent_id}/versions/{semver}", permission="agent:read")
 async def get_agent_version(uow: Uow, agent_id: UUID, semver: str) -> AgentVersionOut:
     """One revision by its number, or `current`."""
@@ -204,9 +233,11 @@ async def get_agent_version(uow: Uow, agent_id: UUID, semver: str) -> AgentVersi
 
 
 @router.put("/{agent_id}/current-version", permission="agent:update")
-async def set_current_agent_version(request: Request, uow: Uow, agent_id: UUID, body: SetCurrentVersionIn) -> AgentOut:
+async def set_current_agent_version(
+    uow: Uow, agent_id: UUID, body: SetCurrentVersionIn, version: ExpectedVersion
+) -> AgentOut:
     """Make an earlier revision the one that runs from now on; needs If-Match."""
     changed = await agent_versions.set_current_agent_version(
-        uow, agent_id, semver=body.semver, expected_version=expected_version(request)
+        uow, agent_id, semver=body.semver, expected_version=version
     )
     return AgentOut.of(changed)

@@ -4,15 +4,17 @@ from datetime import datetime
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from chassis.http import Router, Uow
 from chassis.sealing import Keyring
 from execution.api.agents import In, Name
-from execution.api.units import expected_version
 from execution.tables.model_credentials import ModelCredential
 from execution.usecases import model_credentials
+from resources.http import CountOut, ExpectedVersion, Listing
+from resources.listing import ListQuery
+from resources.versions import etag
 
 router = Router("model_credential", prefix="/v1/model-credentials")
 
@@ -59,6 +61,9 @@ class UpdateModelCredentialIn(In):
     secret: Secret = SecretStr("")
 
 
+CREDENTIAL_LIST = Listing(model_credentials.MODEL_CREDENTIALS, ModelCredentialOut)
+
+
 def keyring_of(request: Request) -> Keyring | None:
     """The keyring this service was started with."""
     keyring: Keyring | None = request.app.state.keyring
@@ -74,31 +79,48 @@ async def create_model_credential(
     created = await model_credentials.create_model_credential(
         uow, keyring_of(request), name=body.name, provider=body.provider, secret=secret, base_url=body.base_url
     )
-    response.headers["ETag"] = f'"{created.version}"'
+    response.headers["ETag"] = etag(created.version)
     response.headers["Location"] = f"/v1/model-credentials/{created.id}"
     return ModelCredentialOut.of(created)
+
+
+@router.get("", permission="model_credential:read", **CREDENTIAL_LIST.options)
+async def list_model_credentials(uow: Uow, query: Annotated[ListQuery, Depends(CREDENTIAL_LIST.query)]) -> Response:
+    """The organization's provider keys, without the keys."""
+    return CREDENTIAL_LIST.answer(await model_credentials.list_model_credentials(uow, query))
+
+
+@router.get("/count", permission="model_credential:read")
+async def count_model_credentials(uow: Uow, query: Annotated[ListQuery, Depends(CREDENTIAL_LIST.query)]) -> CountOut:
+    """How many provider keys such a list would show."""
+    return CountOut(count=await model_credentials.count_model_credentials(uow, query))
 
 
 @router.get("/{model_credential_id}", permission="model_credential:read")
 async def get_model_credential(uow: Uow, response: Response, model_credential_id: UUID) -> ModelCredentialOut:
     """What is known of a provider key."""
     found = await model_credentials.get_model_credential(uow, model_credential_id)
-    response.headers["ETag"] = f'"{found.version}"'
+    response.headers["ETag"] = etag(found.version)
     return ModelCredentialOut.of(found)
 
 
 @router.patch("/{model_credential_id}", permission="model_credential:update")
-async def update_model_credential(
-    request: Request, uow: Uow, response: Response, model_credential_id: UUID, body: UpdateModelCredentialIn
+async def update_model_credential(  # noqa: PLR0917  (what one route is told)
+    request: Request,
+    uow: Uow,
+    response: Response,
+    model_credential_id: UUID,
+    body: UpdateModelCredentialIn,
+    version: ExpectedVersion,
 ) -> ModelCredentialOut:
     """Rename a provider key or replace the key itself; needs If-Match."""
     values = body.model_dump(exclude_unset=True)
     if "secret" in values:
         values["secret"] = body.secret.get_secret_value()
     changed = await model_credentials.update_model_credential(
-        uow, keyring_of(request), model_credential_id, values, expected_version=expected_version(request)
+        uow, keyring_of(request), model_credential_id, values, expected_version=version
     )
-    response.headers["ETag"] = f'"{changed.version}"'
+    response.headers["ETag"] = etag(changed.version)
     return ModelCredentialOut.of(changed)
 
 

@@ -4,14 +4,17 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
 from execution.api.agents import ApplyIn, Description, In, Name, Reference, SetCurrentVersionIn, Status, Text
-from execution.api.units import expected_version, in_unit, permit_for
+from execution.api.units import in_unit, permit_for
 from execution.tables.orchestrations import Orchestration, OrchestrationVersion
 from execution.usecases import orchestration_files, orchestration_versions, orchestrations
+from resources.http import CountOut, ExpectedVersion, Listing
+from resources.listing import ListQuery
+from resources.versions import etag
 
 router = Router("orchestration", prefix="/v1/orchestrations")
 
@@ -113,6 +116,10 @@ class AppliedOrchestrationOut(BaseModel):
     changed: list[str] = Field(description="created, version, or the fields that changed; empty: nothing did.")
 
 
+ORCHESTRATION_LIST = Listing(orchestrations.ORCHESTRATIONS, OrchestrationOut)
+VERSION_LIST = Listing(orchestration_versions.ORCHESTRATION_VERSIONS, OrchestrationVersionOut)
+
+
 def references_of(agent_ids: dict[str, AgentIdIn]) -> dict[str, dict[str, str]]:
     """The aliases as they are stored."""
     return {alias: {"id": str(agent.id), "version": agent.version} for alias, agent in agent_ids.items()}
@@ -134,7 +141,7 @@ async def create_orchestration(request: Request, response: Response, body: Creat
             fields=fields,
         ),
     )
-    response.headers["ETag"] = f'"{created.version}"'
+    response.headers["ETag"] = etag(created.version)
     response.headers["Location"] = f"/v1/orchestrations/{created.id}"
     return OrchestrationOut.of(created)
 
@@ -152,24 +159,34 @@ async def apply_orchestration(request: Request, body: ApplyIn) -> AppliedOrchest
     return AppliedOrchestrationOut(orchestration=OrchestrationOut.model_validate(applied.row), changed=applied.changed)
 
 
+@router.get("", permission="orchestration:read", **ORCHESTRATION_LIST.options)
+async def list_orchestrations(uow: Uow, query: Annotated[ListQuery, Depends(ORCHESTRATION_LIST.query)]) -> Response:
+    """The organization's orchestrations."""
+    return ORCHESTRATION_LIST.answer(await orchestrations.list_orchestrations(uow, query))
+
+
+@router.get("/count", permission="orchestration:read")
+async def count_orchestrations(uow: Uow, query: Annotated[ListQuery, Depends(ORCHESTRATION_LIST.query)]) -> CountOut:
+    """How many orchestrations such a list would show."""
+    return CountOut(count=await orchestrations.count_orchestrations(uow, query))
+
+
 @router.get("/{orchestration_id}", permission="orchestration:read")
 async def get_orchestration(uow: Uow, response: Response, orchestration_id: UUID) -> OrchestrationOut:
     """The orchestration."""
     found = await orchestrations.get_orchestration(uow, orchestration_id)
-    response.headers["ETag"] = f'"{found.version}"'
+    response.headers["ETag"] = etag(found.version)
     return OrchestrationOut.of(found)
 
 
 @router.patch("/{orchestration_id}", permission="orchestration:update")
 async def update_orchestration(
-    request: Request, uow: Uow, response: Response, orchestration_id: UUID, body: UpdateOrchestrationIn
+    uow: Uow, response: Response, orchestration_id: UUID, body: UpdateOrchestrationIn, version: ExpectedVersion
 ) -> OrchestrationOut:
     """Change what is said about an orchestration; needs If-Match. What it does changes by a new version."""
     values = body.model_dump(exclude_unset=True)
-    changed = await orchestrations.update_orchestration(
-        uow, orchestration_id, values, expected_version=expected_version(request)
-    )
-    response.headers["ETag"] = f'"{changed.version}"'
+    changed = await orchestrations.update_orchestration(uow, orchestration_id, values, expected_version=version)
+    response.headers["ETag"] = etag(changed.version)
     return OrchestrationOut.of(changed)
 
 
@@ -201,6 +218,14 @@ async def create_orchestration_version(
     return OrchestrationVersionOut.of(version)
 
 
+@router.get("/{orchestration_id}/versions", permission="orchestration:read", **VERSION_LIST.options)
+async def list_orchestration_versions(
+    uow: Uow, orchestration_id: UUID, query: Annotated[ListQuery, Depends(VERSION_LIST.query)]
+) -> Response:
+    """The revisions of an orchestration, the newest first."""
+    return VERSION_LIST.answer(await orchestration_versions.list_orchestration_versions(uow, orchestration_id, query))
+
+
 @router.get("/{orchestration_id}/versions/{semver}", permission="orchestration:read")
 async def get_orchestration_version(uow: Uow, orchestration_id: UUID, semver: str) -> OrchestrationVersionOut:
     """One revision by its number, or `current`."""
@@ -211,10 +236,10 @@ async def get_orchestration_version(uow: Uow, orchestration_id: UUID, semver: st
 
 @router.put("/{orchestration_id}/current-version", permission="orchestration:update")
 async def set_current_orchestration_version(
-    request: Request, uow: Uow, orchestration_id: UUID, body: SetCurrentVersionIn
+    uow: Uow, orchestration_id: UUID, body: SetCurrentVersionIn, version: ExpectedVersion
 ) -> OrchestrationOut:
     """Make an earlier revision the one that runs from now on; needs If-Match."""
     changed = await orchestration_versions.set_current_orchestration_version(
-        uow, orchestration_id, semver=body.semver, expected_version=expected_version(request)
+        uow, orchestration_id, semver=body.semver, expected_version=version
     )
     return OrchestrationOut.of(changed)

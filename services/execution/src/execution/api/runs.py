@@ -4,20 +4,23 @@ import re
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Header, Request, Response
+from fastapi import Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
 from chassis.http import Router, Uow, allow_seconds
-from execution.api.run_bodies import CancelRunIn, ExplanationOut, RunOut, StartRunIn, StepOut, StepsOut
+from execution.api.run_bodies import CancelRunIn, ExplanationOut, RunOut, RunSummaryOut, StartRunIn, StepOut, StepsOut
 from execution.api.run_events import MAX_WATCH_SECONDS, stream_events
 from execution.api.units import in_unit, permit_of, rules_of
 from execution.clients.objects import Objects
 from execution.domain.runs import FINAL, RunStatus
 from execution.usecases import explaining, run_starts, runs
 from execution.usecases.signals import RunSignals
+from resources.http import CountOut, Listing
+from resources.listing import ListQuery
 
 router = Router("run", prefix="/v1/runs")
 
+RUN_LIST = Listing(runs.RUNS, RunSummaryOut)
 MAX_WAIT_SECONDS = 60
 _SLACK_SECONDS = 30
 _WAIT = re.compile(r"(?:^|[,;\s])wait=([0-9]{1,4})(?:$|[,;\s])")
@@ -56,6 +59,18 @@ async def start_run(
     response.headers["Location"] = f"/v1/runs/{run.id}"
     response.status_code = 200 if run.status in FINAL else 202
     return await RunOut.of(run, objects, permit_of(request).masked)
+
+
+@router.get("", permission="run:read", **RUN_LIST.options)
+async def list_runs(uow: Uow, query: Annotated[ListQuery, Depends(RUN_LIST.query)]) -> Response:
+    """The organization's runs, the newest first; without what went in and came out."""
+    return RUN_LIST.answer(await runs.list_runs(uow, query))
+
+
+@router.get("/count", permission="run:read")
+async def count_runs(uow: Uow, query: Annotated[ListQuery, Depends(RUN_LIST.query)]) -> CountOut:
+    """How many runs such a list would show."""
+    return CountOut(count=await runs.count_runs(uow, query))
 
 
 @router.get("/{run_id}", permission="run:read")

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from fastapi import Request
 
-from chassis.errors import ConflictError, InvalidError, VersionRequiredError
+from chassis.errors import ConflictError
 from chassis.http import Door, caller_of
 from chassis.permits import Permit
 from chassis.rules import Rules, admit
@@ -55,17 +55,6 @@ def permit_of(request: Request) -> Permit:
     """What the caller was let in with."""
     permit: Permit = request.scope["remit.permit"]
     return permit
-
-
-def expected_version(request: Request) -> int:
-    """The version that the caller changes, from `If-Match: "3"`; VersionRequiredError (428) without it."""
-    header = request.headers.get("if-match")
-    if header is None:
-        raise VersionRequiredError('Say which version you change: If-Match: "<version>".')
-    text = header.strip().removeprefix("W/").strip('"')
-    if not text.isascii() or not text.isdigit():
-        raise InvalidError("If-Match holds a version in quotes.", code="invalid_version")
-    return int(text)
 
 
 async def _once(request: Request, use_case: Callable[[UnitOfWork], Awaitable[T]]) -> T:

@@ -16,7 +16,12 @@ from execution.domain.definitions import Definition, parse_agent
 from execution.domain.scans import results_of, scan_config, status_of
 from execution.tables.agents import Agent, AgentVersion
 from execution.usecases.agent_facts import living, state_of, touch
-from execution.usecases.revisions import CURRENT, next_semver, require_version
+from execution.usecases.revisions import CURRENT, next_semver
+from resources.listing import ListQuery, Page, Resource, lister
+from resources.versions import require_version
+
+AGENT_VERSIONS = Resource(AgentVersion, filters=("semver", "digest", "is_current", "created_at"))
+_list_versions = lister(AGENT_VERSIONS)
 
 
 async def create_agent_version(
@@ -37,7 +42,7 @@ async def set_current_agent_version(
 ) -> Agent:
     """Make an earlier revision the one that runs from now on; the current one again changes nothing."""
     agent = living(await uow.get(Agent, agent_id, lock=True))
-    require_version(agent, expected_version)
+    require_version(agent.version, expected_version)
     wanted = await find_version(uow, agent, semver)
     if wanted.is_current:
         return agent
@@ -50,6 +55,12 @@ async def set_current_agent_version(
 async def get_agent_version(uow: UnitOfWork, agent_id: UUID, semver: str) -> AgentVersion:
     """One revision by its number, or the current one by the word `current`."""
     return await find_version(uow, living(await uow.get(Agent, agent_id)), semver)
+
+
+async def list_agent_versions(uow: UnitOfWork, agent_id: UUID, query: ListQuery) -> Page:
+    """The revisions of one agent, the newest first."""
+    agent = living(await uow.get(Agent, agent_id))
+    return await _list_versions(uow, query, agent_id=agent.id)
 
 
 async def add_version(

@@ -18,10 +18,33 @@ from execution.tables.agents import Agent
 from execution.tables.workspaces import Workspace
 from execution.usecases.agent_facts import living, state_of, touch
 from execution.usecases.agent_versions import save_version
-from execution.usecases.revisions import change_row, require_version
+from execution.usecases.revisions import change_row
 from execution.usecases.subscriptions import count_agent
 from execution.usecases.workspaces import as_id, find_workspace, require_active
+from resources.listing import Resource, counter, lister
+from resources.versions import require_version
 
+AGENTS = Resource(
+    Agent,
+    filters=(
+        "id",
+        "name",
+        "workspace_id",
+        "team_id",
+        "status",
+        "created_by",
+        "created_at",
+        "updated_at",
+        "agent_type",
+        "risk_level",
+        "is_public",
+    ),
+    sorts=("created_at", "updated_at", "name"),
+    search=("name", "description"),
+    retired="deleted_at",
+)
+list_agents = lister(AGENTS)
+count_agents = counter(AGENTS)
 TAKEN = "An agent of this name is already in this workspace."
 
 
@@ -54,7 +77,7 @@ async def update_agent(
 ) -> Agent:
     """Change what is said about an agent; what it does changes by a new version only."""
     agent = living(await uow.get(Agent, agent_id, lock=True))
-    require_version(agent, expected_version)
+    require_version(agent.version, expected_version)
     changes = change_row(agent, values)
     if not changes:
         return agent

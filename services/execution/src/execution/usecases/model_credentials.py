@@ -17,8 +17,17 @@ from contracts.execution import (
     ModelCredentialUpdated,
 )
 from execution.tables.model_credentials import ModelCredential
-from execution.usecases.revisions import change_row, require_version
+from execution.usecases.revisions import change_row
+from resources.listing import Resource, counter, lister
+from resources.versions import require_version
 
+MODEL_CREDENTIALS = Resource(
+    ModelCredential,
+    filters=("id", "name", "provider", "created_by", "created_at", "updated_at"),
+    sorts=("created_at", "updated_at", "name"),
+)
+list_model_credentials = lister(MODEL_CREDENTIALS)
+count_model_credentials = counter(MODEL_CREDENTIALS)
 TAKEN = "A provider key of this name is already here."
 HINT_CHARACTERS = 4
 
@@ -64,7 +73,7 @@ async def update_model_credential(
 ) -> ModelCredential:
     """Rename a provider key, change its address, or replace the key itself (`secret`)."""
     credential = await uow.get(ModelCredential, credential_id, lock=True)
-    require_version(credential, expected_version)
+    require_version(credential.version, expected_version)
     plain = {name: value for name, value in values.items() if name != "secret"}
     changes = change_row(credential, plain)
     if secret := values.get("secret"):

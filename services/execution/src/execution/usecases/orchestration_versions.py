@@ -17,7 +17,12 @@ from execution.domain.orchestrations import OrchestrationSpec
 from execution.tables.orchestrations import Orchestration, OrchestrationVersion
 from execution.usecases.orchestration_agents import AgentIds, resolve_agents
 from execution.usecases.orchestration_facts import living, state_of, touch
-from execution.usecases.revisions import CURRENT, next_semver, require_version
+from execution.usecases.revisions import CURRENT, next_semver
+from resources.listing import ListQuery, Page, Resource, lister
+from resources.versions import require_version
+
+ORCHESTRATION_VERSIONS = Resource(OrchestrationVersion, filters=("semver", "digest", "is_current", "created_at"))
+_list_versions = lister(ORCHESTRATION_VERSIONS)
 
 
 async def create_orchestration_version(
@@ -51,7 +56,7 @@ async def set_current_orchestration_version(
 ) -> Orchestration:
     """Make an earlier revision the one that runs from now on; the current one again changes nothing."""
     orchestration = living(await uow.get(Orchestration, orchestration_id, lock=True))
-    require_version(orchestration, expected_version)
+    require_version(orchestration.version, expected_version)
     wanted = await find_version(uow, orchestration, semver)
     if wanted.is_current:
         return orchestration
@@ -64,6 +69,12 @@ async def set_current_orchestration_version(
 async def get_orchestration_version(uow: UnitOfWork, orchestration_id: UUID, semver: str) -> OrchestrationVersion:
     """One revision by its number, or the current one by the word `current`."""
     return await find_version(uow, living(await uow.get(Orchestration, orchestration_id)), semver)
+
+
+async def list_orchestration_versions(uow: UnitOfWork, orchestration_id: UUID, query: ListQuery) -> Page:
+    """The revisions of one orchestration, the newest first."""
+    orchestration = living(await uow.get(Orchestration, orchestration_id))
+    return await _list_versions(uow, query, orchestration_id=orchestration.id)
 
 
 async def add_version(

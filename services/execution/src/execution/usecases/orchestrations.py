@@ -19,9 +19,20 @@ from execution.tables.workspaces import Workspace
 from execution.usecases.orchestration_agents import AgentIds, resolve_agents
 from execution.usecases.orchestration_facts import living, state_of, touch
 from execution.usecases.orchestration_versions import save_version
-from execution.usecases.revisions import change_row, require_version
+from execution.usecases.revisions import change_row
 from execution.usecases.workspaces import as_id, find_workspace, require_active
+from resources.listing import Resource, counter, lister
+from resources.versions import require_version
 
+ORCHESTRATIONS = Resource(
+    Orchestration,
+    filters=("id", "name", "workspace_id", "team_id", "status", "created_by", "created_at", "updated_at", "pattern"),
+    sorts=("created_at", "updated_at", "name"),
+    search=("name", "description"),
+    retired="deleted_at",
+)
+list_orchestrations = lister(ORCHESTRATIONS)
+count_orchestrations = counter(ORCHESTRATIONS)
 TAKEN = "An orchestration of this name is already in this workspace."
 
 
@@ -78,7 +89,7 @@ async def update_orchestration(
 ) -> Orchestration:
     """Change what is said about an orchestration; what it does changes by a new version only."""
     orchestration = living(await uow.get(Orchestration, orchestration_id, lock=True))
-    require_version(orchestration, expected_version)
+    require_version(orchestration.version, expected_version)
     changes = change_row(orchestration, values)
     if not changes:
         return orchestration

@@ -7,10 +7,10 @@ from typing import Any
 
 from semver import Version
 
-from chassis.errors import ConflictError, InvalidError, StaleVersionError
+from chassis.errors import ConflictError, InvalidError
 from execution.domain.definitions import Definition
 from execution.domain.versions import is_version, next_version
-from execution.tables import Row, Stamped
+from execution.tables import Row
 
 CURRENT = "current"
 
@@ -29,12 +29,6 @@ def next_semver(current: str, wanted: str | None) -> str:
 def wanted_semver(definition: Definition[Any], current: str) -> str:
     """The number for an applied file: its own if that is higher than the current one, else the next patch."""
     return next_version(current, definition.metadata.version if definition.metadata else None)
-
-
-def require_version(row: Stamped, expected: int | None) -> None:
-    """Refuse to change a row that somebody has changed since the caller read it; None asks nothing."""
-    if expected is not None and row.version != expected:
-        raise StaleVersionError(f"This is version {row.version}; you change version {expected}.")
 
 
 def change_row(row: Row, values: Mapping[str, Any]) -> dict[str, list[Any]]:

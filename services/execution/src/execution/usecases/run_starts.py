@@ -176,6 +176,7 @@ def _announce(uow: UnitOfWork, run: Run) -> None:
         RunQueued(
             run_id=run.id,
             workspace_id=run.workspace_id,
+            owner_id=run.created_by,
             execution_type=run.execution_type,
             agent_id=run.agent_id,
             orchestration_id=run.orchestration_id,

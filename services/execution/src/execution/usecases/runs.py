@@ -15,8 +15,19 @@ from execution.clients.objects import Objects
 from execution.domain.runs import RunStatus, StopReason, require_transition
 from execution.tables.runs import Run
 from execution.tables.steps import Step
+from resources.listing import Resource, counter, lister
 
 MAX_STEP_ROWS = 10_000
+RUNS = Resource(
+    Run,
+    filters=(
+        "id", "status", "execution_type", "workspace_id", "agent_id", "orchestration_id", "trigger_type",
+        "triggered_by", "created_by", "created_at", "error_code", "stop_reason", "parent_run_id", "root_run_id",
+        "cost_usd_micros", "semver", "config_digest",
+    ),
+)  # fmt: skip
+list_runs = lister(RUNS)
+count_runs = counter(RUNS)
 UNHELD = (RunStatus.SCHEDULED, RunStatus.QUEUED, RunStatus.WAITING)
 """In these no worker holds the run: cancelling is done at once."""
 
@@ -39,7 +50,8 @@ async def cancel_run(uow: UnitOfWork, run_id: UUID, *, reason: str) -> Run:
     require_transition(present, wanted)
     run.status, run.cancel_requested_at, run.cancel_reason = wanted, uow.now, reason
     run.updated_at, run.version = uow.now, run.version + 1
-    uow.emit(RunCancelRequested(run_id=run.id, workspace_id=run.workspace_id, reason=reason))
+    known = {"run_id": run.id, "workspace_id": run.workspace_id, "owner_id": run.created_by}
+    uow.emit(RunCancelRequested.model_validate({**known, "reason": reason}))
     if wanted is RunStatus.CANCELLED:
         run.waiting_for, run.stop_reason, run.completed_at = None, StopReason.CANCELLED, uow.now
         uow.emit(_cancelled(run))
@@ -81,6 +93,7 @@ def _cancelled(run: Run) -> RunCancelled:
     return RunCancelled(
         run_id=run.id,
         workspace_id=run.workspace_id,
+        owner_id=run.created_by,
         agent_id=run.agent_id,
         orchestration_id=run.orchestration_id,
         execution_type=run.execution_type,
