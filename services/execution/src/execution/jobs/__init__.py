@@ -1,0 +1,1 @@
+"""The clock door: what time makes execution do."""

@@ -1,0 +1,204 @@
+"""One attempt at one step: the caps, the call, what it used and cost. Whatever goes wrong, it ends as a row."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+
+from chassis.clock import utc_now
+from chassis.errors import RefusalError
+from chassis.ids import new_id
+from chassis.telemetry import logger, span
+from execution.clients.agents import AgentCall, AgentError, AgentErrorCode, AgentResult, AgentRunner
+from execution.clients.objects import INLINE_BYTES, Objects
+from execution.domain.documents import Json
+from execution.domain.interpreter import Ready, StepKey
+from execution.domain.nodes import AgentNode
+from execution.domain.prices import MAX_TOKENS_PER_CALL, PriceRow, UnknownPriceError, price_of
+from execution.domain.runs import StepStatus, Usage
+from execution.usecases.engine_definitions import AgentVersion, CredentialError, Definitions
+from execution.usecases.engine_rows import ClaimedRun, StepRow
+
+LONGEST_CALL_SECONDS = 3_600.0
+MESSAGE_CHARACTERS = 2_000
+BYTES_PER_TOKEN = 3
+"""How few bytes a token of a prompt has, for what a call may use at most; real texts have about four."""
+log = logger(part="engine")
+
+
+class Stored(NamedTuple):
+    """A payload as a row holds it: itself, or the key of its object."""
+
+    inline: bytes | None
+    reference: str | None
+
+
+NOTHING = Stored(None, None)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What is about to be done, and how it ended."""
+
+    run: ClaimedRun
+    ready: Ready
+    number: int
+    """Counts attempts at this step from 1."""
+    step_number: int
+    agent: AgentVersion | None
+    seconds: float
+    """How long the call may take."""
+    effects: str = "read"
+    delay: float = 0.0
+    """Seconds to wait before the call."""
+    id: UUID = field(default_factory=new_id)
+    price: PriceRow | None = None
+    estimate: Usage = field(default_factory=Usage)
+    input: Stored = NOTHING
+    output: Json = None
+    stored: Stored = NOTHING
+    error_code: str | None = None
+    error_message: str | None = None
+    retryable: bool = False
+    retry_after_seconds: float = 0.0
+    will_retry: bool = False
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd_micros: int = 0
+    started_at: datetime = field(default_factory=utc_now)
+    completed_at: datetime | None = None
+
+    @property
+    def key(self) -> StepKey:
+        """Which step it is an attempt at."""
+        return StepKey(self.ready.node.id, self.ready.iteration)
+
+    def fail(self, code: str, message: str, *, retryable: bool = False) -> None:
+        """It ended without an output."""
+        self.error_code, self.error_message, self.retryable = code, message[:MESSAGE_CHARACTERS], retryable
+
+    def row(self, status: StepStatus | None = None) -> StepRow:
+        """The attempt as it is stored."""
+        run, agent = self.run, self.agent
+        ended = StepStatus.COMPLETED if self.error_code is None else StepStatus.FAILED
+        return StepRow(
+            run.organization_id, run.retention_class, run.id, run.token, self.ready.node.id, self.ready.iteration,
+            self.number, self.id, self.step_number, self.ready.node.kind, self.effects,
+            agent.agent_id if agent else None, agent.id if agent else None, agent.semver if agent else "",
+            (status or ended).value, self.input.inline, self.input.reference, self.stored.inline,
+            self.stored.reference, self.error_code, self.error_message, self.will_retry,
+            agent.provider if agent else "", agent.model_name if agent else "",
+            self.price.version if self.price else "", self.input_tokens, self.output_tokens, self.cost_usd_micros,
+            self.started_at, self.completed_at,
+        )  # fmt: skip
+
+
+class Attempts:
+    """Makes attempts: prices and bounds them before the call, makes the call, and counts what it used."""
+
+    def __init__(self, agents: AgentRunner, objects: Objects, definitions: Definitions) -> None:
+        self._agents, self._objects, self._definitions = agents, objects, definitions
+
+    def prepare(self, attempt: Attempt) -> None:
+        """What the call may use at most, before it is made; fails the attempt where the step must not be tried."""
+        if not isinstance(attempt.ready.node, AgentNode) or attempt.agent is None:
+            attempt.fail(AgentErrorCode.NOT_SUPPORTED_YET, "Steps of this kind cannot be run yet.")
+            return
+        agent, content = attempt.agent, orjson.dumps(attempt.ready.input)
+        attempt.effects = agent.spec.effects.value
+        if len(content) <= INLINE_BYTES:
+            attempt.input = Stored(content, None)
+        if not agent.model_name:
+            attempt.estimate = Usage(steps=1)
+            return
+        try:
+            attempt.price = price_of(agent.provider, agent.model_name, (), at=attempt.started_at)
+        except UnknownPriceError as error:
+            attempt.fail(error.code, error.detail)
+            return
+        asked = len(content) + len(str(agent.config.get("instructions", "")).encode())
+        tokens, answer = -(-asked // BYTES_PER_TOKEN), _max_output(agent)
+        cost = attempt.price.highest_cost_usd_micros(tokens, answer)
+        attempt.estimate = Usage(cost_usd_micros=cost, tokens=tokens + answer, steps=1)
+
+    async def make(self, attempt: Attempt) -> Attempt:
+        """Make the call and note how it ended; raises nothing but CancelledError."""
+        if attempt.error_code is not None or attempt.agent is None:
+            attempt.completed_at = utc_now()
+            return attempt
+        if attempt.delay:
+            await asyncio.sleep(attempt.delay)
+        attempt.started_at = utc_now()
+        with span("step", service="execution", traceparent=attempt.run.traceparent, node=attempt.ready.node.id):
+            try:
+                if attempt.input.inline is None:
+                    attempt.input = await self.keep(attempt.run, attempt.ready.input)
+                async with asyncio.timeout(attempt.seconds):
+                    credential = await self._definitions.credential_of(attempt.run.organization_id, attempt.agent.spec)
+                    result = await self._agents.run(_call(attempt, attempt.agent, credential))
+                _count(attempt, result.input_tokens, result.output_tokens)
+                await self._accept(attempt, result)
+            except TimeoutError:
+                attempt.fail(AgentErrorCode.TIMEOUT, f"No answer within {attempt.seconds:g} s.", retryable=True)
+            except AgentError as error:
+                _count(attempt, error.input_tokens, error.output_tokens)
+                attempt.fail(error.code, error.message, retryable=error.retryable)
+                attempt.retry_after_seconds = error.retry_after_seconds or 0.0
+            except RefusalError as error:
+                attempt.fail(error.code, error.detail)
+            except CredentialError as error:
+                attempt.fail(AgentErrorCode.UNAUTHORIZED, str(error))
+            except Exception as error:  # noqa: BLE001  (a step must not take the worker with it)
+                log.warning("step broke", run_id=str(attempt.run.id), error=repr(error)[:300])
+                attempt.fail("internal_error", "The step failed inside the worker.", retryable=True)
+        attempt.completed_at = utc_now()
+        return attempt
+
+    async def keep(self, run: ClaimedRun, value: Json) -> Stored:
+        """The value's JSON, in the row or as an object; TooLargeError when neither holds it."""
+        content = orjson.dumps(value)
+        if len(content) <= INLINE_BYTES:
+            return Stored(content, None)
+        return Stored(None, await self._objects.put(run.organization_id, run.id, content))
+
+    async def load(self, inline: bytes | None, reference: str | None) -> Json:
+        """The value that `keep` stored."""
+        content = inline if reference is None else await self._objects.get(reference)
+        return orjson.loads(content) if content is not None else None
+
+    async def _accept(self, attempt: Attempt, result: AgentResult) -> None:
+        attempt.output = result.output
+        attempt.stored = await self.keep(attempt.run, result.output)
+
+
+def _call(attempt: Attempt, agent: AgentVersion, credential: str | None) -> AgentCall:
+    return AgentCall(
+        organization_id=attempt.run.organization_id,
+        run_id=attempt.run.id,
+        node=attempt.ready.node.id,
+        iteration=attempt.ready.iteration,
+        attempt=attempt.number,
+        config=agent.config,
+        input=attempt.ready.input,
+        deadline_seconds=attempt.seconds,
+        max_output_tokens=_max_output(agent),
+        traceparent=attempt.run.traceparent,
+        credential=credential,
+    )
+
+
+def _max_output(agent: AgentVersion) -> int:
+    model: Any = getattr(agent.spec, "model", None)
+    return int(model.max_output_tokens) if model is not None else 0
+
+
+def _count(attempt: Attempt, input_tokens: int, output_tokens: int) -> None:
+    attempt.input_tokens = min(input_tokens, MAX_TOKENS_PER_CALL)
+    attempt.output_tokens = min(output_tokens, MAX_TOKENS_PER_CALL)
+    if attempt.price is not None:
+        attempt.cost_usd_micros = attempt.price.cost_usd_micros(attempt.input_tokens, attempt.output_tokens)

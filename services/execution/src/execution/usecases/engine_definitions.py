@@ -1,0 +1,129 @@
+"""What a run follows and calls: pinned versions, which never change, decoded once per process."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+import orjson
+
+from chassis.sealing import Keyring, UnsealError
+from execution.domain.agents import AgentSpec, LlmAgent
+from execution.domain.compiler import SELF_ALIAS
+from execution.domain.definitions import agent_of
+from execution.domain.documents import Json
+from execution.domain.graph import Graph
+from execution.domain.retries import RetryPolicy
+from execution.domain.runs import Limits
+from execution.domain.shapes import policy_of
+from execution.usecases.engine_rows import ClaimedRun, Rows, plain
+from execution.usecases.model_credentials import open_credential
+
+KEPT = 1_024
+_AGENT = "select id, agent_id, semver, config, graph from agent_version where organization_id = $1 and id = $2"
+_ORCHESTRATION = "select graph from orchestration_version where organization_id = $1 and id = $2"
+_CREDENTIAL = """select id, organization_id, ciphertext, wrapped_key, kek_id from model_credential
+where organization_id = $1 and name = $2"""
+Kept = TypeVar("Kept")
+
+
+class DefinitionGoneError(Exception):
+    """What the run pinned is not there."""
+
+
+class CredentialError(Exception):
+    """The provider key that a definition names cannot be had; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentVersion:
+    """A pinned revision of an agent."""
+
+    id: UUID
+    agent_id: UUID
+    semver: str
+    config: Mapping[str, Json]
+    spec: AgentSpec
+    retry: RetryPolicy | None
+    limits: Limits
+    graph: Graph
+
+    @property
+    def provider(self) -> str:
+        """Whose model it asks; empty for agents without one."""
+        return self.spec.model.provider if isinstance(self.spec, LlmAgent) else ""
+
+    @property
+    def model_name(self) -> str:
+        """The model it asks; empty for agents without one."""
+        return self.spec.model.name if isinstance(self.spec, LlmAgent) else ""
+
+
+class Definitions:
+    """Looks up versions by the organization and the version's id; the newest thousand are kept."""
+
+    def __init__(self, rows: Rows, keyring: Keyring | None) -> None:
+        self._rows, self._keyring = rows, keyring
+        self._graphs: OrderedDict[tuple[UUID, UUID], Graph] = OrderedDict()
+        self._agents: OrderedDict[tuple[UUID, UUID], AgentVersion] = OrderedDict()
+
+    async def graph_of(self, run: ClaimedRun) -> Graph:
+        """The graph the run follows; DefinitionGoneError when its version is not there."""
+        if run.execution_type == "agent":
+            return (await self._agent(run.organization_id, run.version_id)).graph
+        key = run.organization_id, run.version_id
+        graph = self._graphs.get(key)
+        if graph is None:
+            row = await self._rows.fetch_one(key[0], _ORCHESTRATION, *key)
+            if row is None:
+                raise DefinitionGoneError
+            graph = Graph.from_json(orjson.loads(row["graph"]))
+            _keep(self._graphs, key, graph)
+        return graph
+
+    async def agent_of(self, run: ClaimedRun, alias: str) -> AgentVersion:
+        """The revision an alias stands for in this run; DefinitionGoneError when it is not there."""
+        if alias == SELF_ALIAS and run.execution_type == "agent":
+            return await self._agent(run.organization_id, run.version_id)
+        pin = run.pins.get(alias)
+        if pin is None:
+            raise DefinitionGoneError
+        return await self._agent(run.organization_id, UUID(pin["version_id"]))
+
+    async def credential_of(self, organization_id: UUID, spec: AgentSpec) -> str | None:
+        """The provider key that the agent names, opened; never kept. CredentialError when it cannot be had."""
+        name = spec.model.credential if isinstance(spec, LlmAgent) else None
+        if name is None:
+            return None
+        row = await self._rows.fetch_one(organization_id, _CREDENTIAL, organization_id, name)
+        if row is None or self._keyring is None:
+            raise CredentialError(f"There is no model credential {name!r} here.")
+        try:
+            return open_credential(self._keyring, dict(row))
+        except UnsealError as error:
+            raise CredentialError(f"The model credential {name!r} cannot be opened.") from error
+
+    async def _agent(self, organization_id: UUID, version_id: UUID) -> AgentVersion:
+        key = organization_id, version_id
+        version = self._agents.get(key)
+        if version is None:
+            row = await self._rows.fetch_one(organization_id, _AGENT, organization_id, version_id)
+            if row is None:
+                raise DefinitionGoneError
+            config: dict[str, Any] = orjson.loads(row["config"])
+            spec = agent_of(config)
+            version = AgentVersion(
+                plain(row["id"]), plain(row["agent_id"]), row["semver"], config, spec, policy_of(spec.retry), spec.limits.limits(),
+                Graph.from_json(orjson.loads(row["graph"])),
+            )  # fmt: skip
+            _keep(self._agents, key, version)
+        return version
+
+
+def _keep(kept: OrderedDict[tuple[UUID, UUID], Kept], key: tuple[UUID, UUID], value: Kept) -> None:
+    kept[key] = value
+    if len(kept) > KEPT:
+        kept.popitem(last=False)

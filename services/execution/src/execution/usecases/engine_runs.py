@@ -1,0 +1,367 @@
+"""Driving one claimed run to its end: what is ready is done, what has ended is stored, until the graph says it is over.
+
+A step starts only after everything it follows from is committed, so a takeover never repeats a step that ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from chassis.clock import utc_now
+from chassis.errors import RefusalError
+from chassis.ids import new_id
+from execution.clients.dispatch import Delivery
+from execution.domain.documents import Json
+from execution.domain.graph import Graph, retry_of
+from execution.domain.interpreter import Finished, Outcome, Plan, Ready, StepKey, next_work, partial_output
+from execution.domain.nodes import AgentNode, Effects
+from execution.domain.retries import retry_delay, should_retry
+from execution.domain.runs import (
+    Limits,
+    RunStatus,
+    StepStatus,
+    StopReason,
+    Usage,
+    WaitingFor,
+    cap_exceeded,
+    status_of_stop,
+)
+from execution.usecases import engine_facts
+from execution.usecases.engine_attempts import LONGEST_CALL_SECONDS, Attempt, Attempts
+from execution.usecases.engine_batches import Batches
+from execution.usecases.engine_definitions import DefinitionGoneError, Definitions
+from execution.usecases.engine_rows import ClaimedRun, Rows, RunWrite, StepRow
+from execution.usecases.engine_writing import LostRunError, Writer
+
+MAX_TAKEOVERS = 5
+"""So many workers in a row may lose a run without any progress; the next one gives it up."""
+SAY_STARTED_SECONDS = 0.2
+"""A run whose first step takes longer says so at once; all others say it together with that step."""
+LET_GO_SECONDS = 2.0
+_LIMITS = {limit.name for limit in fields(Limits)}
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What runs share within a worker."""
+
+    rows: Rows
+    writes: Batches[RunWrite, str | None]
+    definitions: Definitions
+    attempts: Attempts
+
+
+class RunInHand:
+    """A run that this worker holds."""
+
+    def __init__(self, shop: Workshop, run: ClaimedRun, delivery: Delivery) -> None:
+        self.run, self.delivery = run, delivery
+        self._shop, self._writer = shop, Writer(run, shop.writes, shop.rows)
+        self._loop = asyncio.get_running_loop()
+        self.since = self._loop.time()
+        self.is_released = False
+        """Whether its message was acknowledged before its end; then only the lease says that it is in our hands."""
+        self._halt: asyncio.Future[StopReason | None] = self._loop.create_future()
+        self._limits = Limits(**{name: value for name, value in run.limits.items() if name in _LIMITS})
+        left = [run.remaining] if run.remaining is not None else []
+        if self._limits.timeout_seconds is not None:
+            left.append(self._limits.timeout_seconds - run.elapsed)
+        self._deadline = self.since + min(left) if left else None
+        self._completed: dict[StepKey, Outcome] = {}
+        self._tried: dict[StepKey, int] = {}
+        self._delays: dict[StepKey, float] = {}
+        self._under_way: dict[asyncio.Task[Attempt], Attempt] = {}
+        self._messages: dict[str, str | None] = {}
+        self._step_number = 0
+
+    def stop(self, reason: StopReason) -> None:
+        """End the run soon, for this reason."""
+        if not self._halt.done():
+            self._halt.set_result(reason)
+
+    def lose(self) -> None:
+        """Somebody else holds the run: let go of it without a trace."""
+        if not self._halt.done():
+            self._halt.set_result(None)
+
+    async def drive(self) -> None:
+        """Bring the run to its end, or to where it waits; LostRunError when somebody else has taken it."""
+        try:
+            await self._drive()
+        finally:
+            await self._let_go()
+
+    async def _drive(self) -> None:
+        run, write = self.run, RunWrite(self.run)
+        if run.last_step == 0:
+            write.facts.append(engine_facts.started(run))
+        is_undecided = run.last_step > 0 and await self._recall(write)
+        if run.status == RunStatus.CANCELLING:
+            await self._stop(write, StopReason.CANCELLED)
+        elif is_undecided:
+            await self._await_decision(write)
+        elif run.takeovers > MAX_TAKEOVERS:
+            await self._stop(write, StopReason.CRASH_LOOP)
+        else:
+            await self._follow(write)
+
+    async def _follow(self, write: RunWrite) -> None:
+        try:
+            graph = await self._shop.definitions.graph_of(self.run)
+            value = await self._shop.attempts.load(self.run.input, self.run.input_ref)
+        except DefinitionGoneError:
+            await self._finish(write, Finished(RunStatus.FAILED, None, "definition_gone"))
+            return
+        except RefusalError as error:
+            await self._finish(write, Finished(RunStatus.FAILED, None, error.code))
+            return
+        while True:
+            plan = next_work(graph, value, self._completed)
+            await self._skip(graph, plan, write)
+            if plan.finished is not None:
+                await self._finish(write, plan.finished)
+                return
+            reason = await self._begin(graph, plan.ready, write) or await self._until_some_ended(write)
+            if reason is not None:
+                await self._stop(write, reason)
+                return
+            self._note_ended(graph, write)
+
+    # ------------------------------------------------------------------------------------------------- beginning
+
+    async def _begin(self, graph: Graph, ready: Iterable[Ready], write: RunWrite) -> StopReason | None:
+        """Start what is ready, after all that went before is stored; the reason when a cap forbids it."""
+        if self._seconds_left() == 0:
+            return StopReason.TIMEOUT
+        at_work = {attempt.key for attempt in self._under_way.values()}
+        fresh: list[Attempt] = []
+        for step in ready:
+            if StepKey(step.node.id, step.iteration) in at_work:
+                continue
+            attempt = await self._attempt(graph, step)
+            reason = self._over_cap(attempt, fresh, write)
+            if reason is not None:
+                return reason
+            fresh.append(attempt)
+            self._step_number += 1
+            self._tried[attempt.key] = attempt.number
+        for attempt in fresh:
+            # Nobody may guess later whether a write happened: that it was tried is stored before it is.
+            if attempt.effects == Effects.WRITE and attempt.error_code is None:
+                write.steps.append(attempt.row(StepStatus.STARTED))
+        if write.steps:
+            await self._store(write)
+        for attempt in fresh:
+            self._under_way[self._loop.create_task(self._shop.attempts.make(attempt))] = attempt
+        return None
+
+    async def _attempt(self, graph: Graph, step: Ready) -> Attempt:
+        key = StepKey(step.node.id, step.iteration)
+        agent, gone = None, False
+        if isinstance(step.node, AgentNode):
+            try:
+                agent = await self._shop.definitions.agent_of(self.run, step.node.agent)
+            except DefinitionGoneError:
+                gone = True
+        wanted = [LONGEST_CALL_SECONDS, getattr(step.node, "timeout_seconds", None) or graph.step_timeout_seconds]
+        wanted.append(agent.spec.timeout_seconds if agent else None)
+        attempt = Attempt(
+            self.run,
+            step,
+            number=self._tried.get(key, 0) + 1,
+            step_number=self._step_number + 1,
+            agent=agent,
+            seconds=min(seconds for seconds in wanted if seconds is not None),
+            delay=self._delays.pop(key, 0.0),
+        )
+        if gone:
+            attempt.fail("definition_gone", "The agent's version is not there.")
+        else:
+            self._shop.attempts.prepare(attempt)
+        if agent is not None and attempt.error_code is None:
+            over = cap_exceeded(agent.limits, Usage(), attempt.estimate)
+            if over is not None:
+                attempt.fail(over.value, "The call could use more than the agent's limits allow.")
+        return attempt
+
+    def _over_cap(self, attempt: Attempt, fresh: Iterable[Attempt], write: RunWrite) -> StopReason | None:
+        """Whether what was spent, what is under way and this call may together pass a limit of the run."""
+        if attempt.error_code is not None:
+            return None
+        run = self.run
+        held = [*(other.estimate for other in self._under_way.values()), *(other.estimate for other in fresh)]
+        done = sum(1 for outcome in self._completed.values() if outcome.status != StepStatus.SKIPPED)
+        spent = Usage(
+            cost_usd_micros=run.cost_usd_micros + write.cost_usd_micros + sum(usage.cost_usd_micros for usage in held),
+            tokens=run.input_tokens
+            + run.output_tokens
+            + write.input_tokens
+            + write.output_tokens
+            + sum(usage.tokens for usage in held),
+            steps=done + len(held),
+            depth=self.run.depth,
+        )
+        return cap_exceeded(self._limits, spent, attempt.estimate)
+
+    # --------------------------------------------------------------------------------------------------- waiting
+
+    async def _until_some_ended(self, write: RunWrite) -> StopReason | None:
+        """Wait for an attempt to end; the reason when the run has to stop first."""
+        while True:
+            seconds = self._seconds_left()
+            if write.facts and (seconds is None or seconds > SAY_STARTED_SECONDS):
+                seconds = SAY_STARTED_SECONDS
+            wanted: set[asyncio.Future[Any]] = {*self._under_way, self._halt}
+            await asyncio.wait(wanted, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if self._halt.done():
+                reason = self._halt.result()
+                if reason is None:
+                    raise LostRunError
+                return reason
+            if any(task.done() for task in self._under_way):
+                return None
+            if self._deadline is not None and self._loop.time() >= self._deadline:
+                return StopReason.TIMEOUT
+            if write.facts:
+                await self._store(write)
+
+    def _seconds_left(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - self._loop.time())
+
+    def _note_ended(self, graph: Graph, write: RunWrite) -> None:
+        """Take up every attempt that has ended: its row and fact, and the step's outcome unless it is tried again."""
+        for task in [task for task in self._under_way if task.done()]:
+            attempt = task.result()
+            del self._under_way[task]
+            code = attempt.error_code
+            if code is None:
+                self._completed[attempt.key] = Outcome(StepStatus.COMPLETED, attempt.output)
+            else:
+                policy = retry_of(graph, attempt.ready.node, attempt.agent.retry if attempt.agent else None)
+                attempt.will_retry = attempt.retryable and should_retry(policy, attempt.number, code)
+                if attempt.will_retry:
+                    asked = min(attempt.retry_after_seconds, policy.max_delay_seconds)
+                    self._delays[attempt.key] = max(asked, retry_delay(policy, attempt.number, random.random()))
+                else:
+                    self._completed[attempt.key] = Outcome(StepStatus.FAILED, None, code)
+                    self._messages[attempt.key.node] = attempt.error_message
+            self._add(write, attempt)
+
+    def _add(self, write: RunWrite, attempt: Attempt, status: StepStatus | None = None) -> None:
+        row = attempt.row(status)
+        write.steps.append(row)
+        write.facts.append(engine_facts.step_ended(self.run, row))
+        write.attempts += 1
+        write.input_tokens += attempt.input_tokens
+        write.output_tokens += attempt.output_tokens
+        write.cost_usd_micros += attempt.cost_usd_micros
+
+    # ---------------------------------------------------------------------------------------------------- ending
+
+    async def _skip(self, graph: Graph, plan: Plan, write: RunWrite) -> None:
+        """Stop and store as skipped what no longer counts, in the write of the outcome that decided it."""
+        at_work = {attempt.key: task for task, attempt in self._under_way.items()}
+        for key in plan.skipped:
+            if key in self._completed:
+                continue
+            self._completed[key] = Outcome(StepStatus.SKIPPED)
+            task = at_work.get(key)
+            if task is None:
+                self._step_number += 1
+                write.steps.append(_skipped(self.run, graph, key, self._tried.get(key, 0) + 1, self._step_number))
+                continue
+            attempt = self._under_way.pop(task)
+            task.cancel()
+            await asyncio.wait({task}, timeout=LET_GO_SECONDS)
+            attempt.completed_at = attempt.completed_at or utc_now()
+            attempt.fail("skipped", "Enough other branches had ended.")
+            self._add(write, attempt, StepStatus.SKIPPED)
+
+    async def _finish(self, write: RunWrite, finished: Finished) -> None:
+        """Store the run's end with its output, or what there is of it."""
+        write.status, write.error_code = finished.status.value, finished.error_code
+        write.stop_reason = finished.stop_reason.value if finished.stop_reason else None
+        write.error_message = self._messages.get(finished.error_node or "")
+        try:
+            output = await self._shop.attempts.keep(self.run, finished.output)
+            write.output, write.output_ref = output
+        except RefusalError as error:
+            write.status, write.error_code, write.error_message = RunStatus.FAILED, error.code, error.detail
+        await self._writer.end(write)
+
+    async def _stop(self, write: RunWrite, reason: StopReason) -> None:
+        """End the run before its graph does; what its steps have produced is kept."""
+        attempts = list(self._under_way.values())
+        await self._let_go()
+        for attempt in attempts:
+            if attempt.completed_at is None:
+                attempt.completed_at = utc_now()
+                attempt.fail(reason.value, "The run was stopped during this attempt.")
+            self._add(write, attempt)
+            if attempt.error_code is None:
+                self._completed[attempt.key] = Outcome(StepStatus.COMPLETED, attempt.output)
+        status = status_of_stop(reason)
+        code = None if status == RunStatus.CANCELLED else reason.value
+        await self._finish(write, Finished(status, partial_output(self._completed), code, None, reason))
+
+    async def _let_go(self) -> None:
+        tasks = list(self._under_way)
+        self._under_way.clear()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=LET_GO_SECONDS)
+
+    async def _await_decision(self, write: RunWrite) -> None:
+        """A write was tried and nobody knows whether it happened: a person has to say."""
+        write.status, write.waiting_for = RunStatus.WAITING, WaitingFor.DECISION
+        await self._store(write)
+
+    # -------------------------------------------------------------------------------------------------- remembering
+
+    async def _store(self, write: RunWrite) -> None:
+        """Store what there is so far, and start gathering anew in the same object."""
+        status = await self._writer.store(write)
+        fresh = RunWrite(self.run)
+        for part in fields(RunWrite):
+            setattr(write, part.name, getattr(fresh, part.name))
+        if status == RunStatus.CANCELLING:
+            self.stop(StopReason.CANCELLED)
+
+    async def _recall(self, write: RunWrite) -> bool:
+        """Take up what earlier holders have stored; whether a write was tried of which nobody knows the outcome."""
+        undecided = False
+        for row in await self._shop.rows.steps(self.run):
+            key, status = StepKey(row["node"], row["iteration"]), row["status"]
+            self._tried[key] = row["attempt"]
+            self._step_number = max(self._step_number, row["step_number"])
+            if status in (StepStatus.STARTED, StepStatus.NEEDS_DECISION):
+                undecided = True
+                write.steps.append(_undecided(self.run, row))
+            elif not row["will_retry"]:
+                output: Json = await self._shop.attempts.load(row["output"], row["output_ref"])
+                self._completed[key] = Outcome(StepStatus(status), output, row["error_code"])
+        return undecided
+
+
+def _undecided(run: ClaimedRun, row: Any) -> StepRow:
+    return _bare(run, StepKey(row["node"], row["iteration"]), row["attempt"], row["step_number"])._replace(
+        id=row["id"], status=StepStatus.NEEDS_DECISION, completed_at=None
+    )
+
+
+def _skipped(run: ClaimedRun, graph: Graph, key: StepKey, number: int, step_number: int) -> StepRow:
+    return _bare(run, key, number, step_number)._replace(kind=graph.nodes[key.node].kind)
+
+
+def _bare(run: ClaimedRun, key: StepKey, number: int, step_number: int) -> StepRow:
+    now = utc_now()
+    return StepRow(
+        run.organization_id, run.retention_class, run.id, run.token, key.node, key.iteration, number, new_id(),
+        step_number, "agent", "read", None, None, "", StepStatus.SKIPPED, None, None, None, None, None, None, False,
+        "", "", "", 0, 0, 0, now, now,
+    )  # fmt: skip

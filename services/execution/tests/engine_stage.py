@@ -1,0 +1,239 @@
+"""The engine on a database, a queue and an HTTP agent of its own; runs are put there as the door would."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import Any
+from uuid import UUID
+
+import aio_pika
+import orjson
+from aiohttp import web
+
+import execution
+from chassis.ids import new_id
+from chassis.migrate import migrations_of
+from chassis.outbound import OutboundClient
+from chassis.testing.databases import Database, clone
+from execution.clients.agents import AgentKinds
+from execution.clients.dispatch import Dispatch, Line
+from execution.clients.http_agent import HttpRunner
+from execution.domain.compiler import compile_agent, compile_orchestration
+from execution.domain.definitions import parse_agent, parse_orchestration
+from execution.usecases.engine_loop import Addresses, EngineWorker, Options
+from remit_local.testing import Servers
+
+FINAL = ("completed", "failed", "cancelled", "timed_out")
+Behaviour = Callable[[dict[str, Any]], Awaitable[Any]]
+
+
+class Agents:
+    """Agents of kind http behind one real server: each path behaves as a test says, and every call is noted."""
+
+    def __init__(self) -> None:
+        self.behaviours: dict[str, Behaviour] = {}
+        self.calls: list[tuple[str, dict[str, Any], str]] = []
+        self.port = 0
+
+    async def handle(self, request: web.Request) -> web.Response:
+        name, question = request.match_info["name"], await request.json()
+        self.calls.append((name, question, request.headers["Idempotency-Key"]))
+        answer = await self.behaviours.get(name, echo)(question)
+        if isinstance(answer, int):
+            return web.Response(status=answer)
+        return web.json_response({"output": answer, "usage": {"input_tokens": 3, "output_tokens": 4}})
+
+    def count(self, name: str) -> int:
+        return sum(1 for called, _, _ in self.calls if called == name)
+
+
+async def echo(question: dict[str, Any]) -> Any:
+    return {"said": question["input"], "step": question["step"]}
+
+
+@dataclass(frozen=True)
+class Place:
+    organization_id: UUID
+    workspace_id: UUID
+
+
+@dataclass(frozen=True)
+class Definition:
+    kind: str
+    id: UUID
+    version_id: UUID
+    pins: dict[str, dict[str, str]]
+    limits: dict[str, Any]
+
+
+@dataclass
+class EngineStage:
+    database: Database
+    servers: Servers
+    agents: Agents
+    outbound: OutboundClient
+    queue: str = field(default_factory=lambda: f"engine.runs.{new_id().hex[-10:]}")
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def addresses(self) -> Addresses:
+        return Addresses(
+            batch_dsn=self.database.url("batch"),
+            sweep_dsn=self.database.url("sweep"),
+            amqp_url=self.servers.amqp_url,
+            queue=self.queue,
+        )
+
+    def options(self, **changes: Any) -> Options:
+        return Options(**{"agents": AgentKinds({"http": HttpRunner(self.outbound)}), **changes})
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self.tasks.append(task)
+        return task
+
+    def worker(self, **options: Any) -> asyncio.Task[None]:
+        return self.spawn(EngineWorker(self.addresses, self.options(**options)).run())
+
+    async def place(self, **workspace: Any) -> Place:
+        place = Place(new_id(), new_id())
+        await self.workspace(place, **workspace)
+        return place
+
+    async def workspace(self, place: Place, *, max_concurrent_executions: int = 1000) -> None:
+        await self.database.sql(
+            """insert into workspace (id, organization_id, name, environment_type, status, max_agents,
+            max_concurrent_executions, requires_approval, pii_allowed, encryption_required, retention_days)
+            values ($1, $2, 'main', 'development', 'active', 50, $3, false, true, false, 30)""",
+            place.workspace_id, place.organization_id, max_concurrent_executions,
+        )  # fmt: skip
+
+    async def agent(self, place: Place, name: str, more: str = "") -> Definition:
+        url = f"http://127.0.0.1:{self.agents.port}/{name}"
+        text = f'apiVersion: agent/v1\nkind: http\nhttp: {{url: "{url}", timeout: 20s}}\n{more}'
+        definition = parse_agent(text)
+        agent_id, version_id = new_id(), new_id()
+        await self.database.sql(
+            """insert into agent (id, organization_id, workspace_id, created_by, name, agent_type, config_yaml,
+            current_version, current_version_id) values ($1, $2, $3, 'test', $4, 'http', $5, '1.0.0', $6)""",
+            agent_id, place.organization_id, place.workspace_id, f"{name}-{agent_id}", text, version_id,
+        )  # fmt: skip
+        await self.database.sql(
+            """insert into agent_version (id, organization_id, agent_id, workspace_id, semver, digest, config_yaml,
+            config, graph, created_by, is_current) values ($1, $2, $3, $4, '1.0.0', $5, $6, $7, $8, 'test', true)""",
+            version_id, place.organization_id, agent_id, place.workspace_id, definition.digest, text,
+            orjson.dumps(definition.config).decode(), orjson.dumps(compile_agent(definition).to_json()).decode(),
+        )  # fmt: skip
+        pin = {"agent_id": str(agent_id), "version_id": str(version_id), "semver": "1.0.0"}
+        return Definition("agent", agent_id, version_id, {"self": pin}, {})
+
+    async def orchestration(self, place: Place, text: str, **agents: Definition) -> Definition:
+        definition = parse_orchestration(f"apiVersion: orchestration/v1\n{text}", aliases=tuple(agents))
+        orchestration_id, version_id = new_id(), new_id()
+        await self.database.sql(
+            """insert into orchestration (id, organization_id, workspace_id, created_by, name, pattern, config_yaml,
+            agent_ids, current_version, current_version_id) values ($1, $2, $3, 'test', $4, $5, $6, '{}', '1.0.0', $7)""",
+            orchestration_id, place.organization_id, place.workspace_id, str(orchestration_id),
+            definition.config["pattern"], text, version_id,
+        )  # fmt: skip
+        await self.database.sql(
+            """insert into orchestration_version (id, organization_id, orchestration_id, workspace_id, semver, digest,
+            config_yaml, config, graph, agent_ids, created_by, is_current)
+            values ($1, $2, $3, $4, '1.0.0', $5, $6, $7, $8, '{}', 'test', true)""",
+            version_id, place.organization_id, orchestration_id, place.workspace_id, definition.digest, text,
+            orjson.dumps(definition.config).decode(),
+            orjson.dumps(compile_orchestration(definition).to_json()).decode(),
+        )  # fmt: skip
+        pins = {alias: agent.pins["self"] for alias, agent in agents.items()}
+        limits = definition.spec.limits.limits()
+        known = {name: getattr(limits, name) for name in limits.__dataclass_fields__}
+        return Definition("orchestration", orchestration_id, version_id, pins, known)
+
+    async def sequence(self, place: Place, steps: int, more: str = "") -> Definition:
+        """Echo agents, one after the other."""
+        agent = await self.agent(place, "echo")
+        listed = "".join(f"  - {{id: s{number}, agent: echo}}\n" for number in range(1, steps + 1))
+        return await self.orchestration(place, f"pattern: sequential\nsteps:\n{listed}{more}", echo=agent)
+
+    async def queue_run(self, place: Place, what: Definition, value: Any = None, **columns: Any) -> UUID:
+        """A run as the door leaves it."""
+        run_id = new_id()
+        row: dict[str, Any] = {
+            "retention_class": 30, "id": run_id, "organization_id": place.organization_id,
+            "workspace_id": place.workspace_id, "execution_type": what.kind, f"{what.kind}_id": what.id,
+            "version_id": what.version_id, "semver": "1.0.0", "config_digest": "sha256:0",
+            "pins": orjson.dumps(what.pins).decode(), "limits": orjson.dumps(what.limits).decode(),
+            "caller": '{"kind": "user", "id": "u"}', "created_by": "owner-1", "triggered_by": "u",
+            "trigger_type": "api", "decision_id": new_id(), "decision": "{}", "root_run_id": run_id,
+            "input": orjson.dumps(value), **columns,
+        }  # fmt: skip
+        slots = ", ".join(f"${at}" for at in range(1, len(row) + 1))
+        await self.database.sql(f"insert into run ({', '.join(row)}, queued_at) values ({slots}, now())", *row.values())
+        return run_id
+
+    async def dispatch(self, place: Place, *run_ids: UUID, token: int = 0) -> None:
+        """Put messages on the queue as admission does."""
+        line = await Line.open(self.servers.amqp_url, queue=self.queue)
+        assert all(await line.publish([Dispatch(place.organization_id, run_id, token) for run_id in run_ids]))
+        await line.close()
+
+    async def run(self, run_id: UUID) -> dict[str, Any]:
+        rows = await self.database.sql("select * from run where id = $1", run_id)
+        run = dict(rows[0])
+        run["output"] = orjson.loads(run["output"]) if run["output"] else None
+        return run
+
+    async def ended(self, run_id: UUID, seconds: float = 30) -> dict[str, Any]:
+        return await self.until(run_id, lambda run: run["status"] in FINAL, seconds)
+
+    async def until(self, run_id: UUID, check: Callable[[dict[str, Any]], bool], seconds: float = 30) -> dict[str, Any]:
+        async with asyncio.timeout(seconds):
+            while not check(run := await self.run(run_id)):
+                await asyncio.sleep(0.02)
+        return run
+
+    async def steps(self, run_id: UUID) -> list[dict[str, Any]]:
+        rows = await self.database.sql("select * from step where run_id = $1 order by step_number, attempt", run_id)
+        return [dict(row) for row in rows]
+
+    async def facts(self, run_id: UUID) -> list[dict[str, Any]]:
+        rows = await self.database.sql("select body from outbox order by pos")
+        bodies = [orjson.loads(row["body"]) for row in rows]
+        return [body for body in bodies if body["data"]["run_id"] == str(run_id)]
+
+    async def kinds(self, run_id: UUID) -> list[str]:
+        return [fact["type"].removeprefix("execution.").removesuffix(".v1") for fact in await self.facts(run_id)]
+
+    async def close(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        connection = await aio_pika.connect(self.servers.amqp_url)
+        async with connection:
+            await (await connection.channel()).queue_delete(self.queue)
+
+
+@asynccontextmanager
+async def make_engine_stage(servers: Servers) -> AsyncIterator[EngineStage]:
+    agents = Agents()
+    app = web.Application()
+    app.router.add_post("/{name}", agents.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    agents.port = runner.addresses[0][1]
+    outbound = OutboundClient("execution", allow=[ip_network("127.0.0.0/8")])
+    try:
+        async with clone(servers.postgres_url, "execution", migrations_of(execution)) as database:
+            stage = EngineStage(database, servers, agents, outbound)
+            try:
+                yield stage
+            finally:
+                await stage.close()
+    finally:
+        await outbound.close()
+        await runner.cleanup()
