@@ -184,6 +184,17 @@ async def test_a_listed_row_is_what_its_model_would_write(stage: Stage, client: 
     assert shown == orjson.loads(expected)
 
 
+@pytest.mark.parametrize("document", ["plain", [1, "two"], None, 3, {"ü": '"'}])
+async def test_a_document_is_shown_as_it_is(stage: Stage, document: Any) -> None:
+    caller = await stage.caller()
+    async with stage.begin(caller) as uow:
+        crate = await make_crate(uow, "crate 1")
+    written = orjson.dumps(document).decode()
+    await stage.database.sql("update crate set content = $2::text::jsonb where id = $1", crate.id, written)
+    (item,) = (await stage.client(caller).get("/v1/crates")).json()["items"]
+    assert item["content"] == document
+
+
 async def test_strangers_see_nothing(stage: Stage, client: Client) -> None:
     stranger = stage.client(await stage.caller())
     assert await listed(stranger) == []
