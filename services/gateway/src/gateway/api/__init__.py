@@ -1,0 +1,1 @@
+"""The public door, and the HTTP door of gateways."""

@@ -1,0 +1,1 @@
+"""How the edge reaches the services behind it."""

@@ -1,0 +1,1 @@
+"""Gateway's bus door: what follows here from what happened elsewhere."""

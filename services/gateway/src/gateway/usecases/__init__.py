@@ -1,0 +1,1 @@
+"""What callers of gateway can do, and who callers of the platform are."""
