@@ -5,6 +5,8 @@ import asyncio
 import pytest
 from services.execution.tests.factories import HTTP, WRITER, agent_file, make_agent
 from services.execution.tests.stage import Place, Stage, permit
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from chassis.errors import ConflictError, ForbiddenError, LimitExceededError, NotFoundError, StaleVersionError
 from chassis.ids import new_id
@@ -106,11 +108,9 @@ async def test_an_earlier_version_runs_again_and_the_next_is_above_all(stage: St
 
 async def test_a_version_is_immutable_even_to_the_service(stage: Stage, place: Place) -> None:
     agent = await make_agent(stage, place)
-    from sqlalchemy import text
-
-    with pytest.raises(Exception, match="permission denied"):
-        async with stage.units.begin(place.caller()) as uow:
-            change = text("update agent_version set config_yaml = 'x' where agent_id = :agent_id")
+    change = text("update agent_version set config_yaml = 'x' where agent_id = :agent_id")
+    async with stage.units.begin(place.caller()) as uow:
+        with pytest.raises(DBAPIError, match="permission denied"):
             await uow.execute(change, {"agent_id": agent.id})
 
 

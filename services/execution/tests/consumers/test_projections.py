@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from services.execution.tests.factories import make_agent
+from services.execution.tests.stage import Place, Stage
+
+from chassis.errors import LimitExceededError
+from chassis.ids import new_id
+from contracts.billing import SubscriptionCreated, SubscriptionUpdated
+from contracts.identity import WorkspaceCreated, WorkspaceDeleted, WorkspaceRestated, WorkspaceUpdated
+
+pytestmark = pytest.mark.anyio
+
+
+def workspace(place: Place, version: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "workspace_id": place.workspace_id, "version": version, "name": f"v{version}",
+        "environment_type": "production", "max_agents": 7, "max_concurrent_executions": 3, "retention_days": 365,
+        **fields,
+    }  # fmt: skip
+
+
+async def test_a_workspace_follows_identity_and_never_goes_back(stage: Stage) -> None:
+    place = Place(await stage.organization(), new_id())
+
+    async def row() -> tuple[Any, ...]:
+        found = await stage.sql(
+            "select name, status, version, max_agents from workspace where id = $1", place.workspace_id
+        )
+        return tuple(found[0])
+
+    await stage.receive(place.organization_id, WorkspaceCreated(**workspace(place, 1)))
+    assert await row() == ("v1", "active", 1, 7)
+    await stage.receive(place.organization_id, WorkspaceUpdated(**workspace(place, 3, max_agents=9)))
+    await stage.receive(place.organization_id, WorkspaceUpdated(**workspace(place, 2)))
+    assert await row() == ("v3", "active", 3, 9)
+    await stage.receive(place.organization_id, WorkspaceDeleted(**workspace(place, 4)))
+    assert await row() == ("v4", "deleted", 4, 7)
+    await stage.receive(place.organization_id, WorkspaceRestated(**workspace(place, 4)))
+    assert (await row())[1] == "deleted"
+
+
+async def test_a_projection_is_rebuilt_by_restatement(stage: Stage) -> None:
+    place = Place(await stage.organization(), new_id())
+    await stage.receive(place.organization_id, WorkspaceRestated(**workspace(place, 9)))
+    assert (await make_agent(stage, place)).workspace_id == place.workspace_id
+
+
+async def test_a_subscription_is_what_billing_says(stage: Stage, place: Place) -> None:
+    now = datetime(2026, 11, 1, tzinfo=UTC)
+    fields: dict[str, Any] = {
+        "subscription_id": new_id(), "version": 1, "plan_id": "free", "status": "active", "current_period_start": now,
+        "current_period_end": now, "max_users": 1, "max_agents": 1, "max_executions_per_month": 1,
+        "max_storage_gb": 1, "max_gateways": 1,
+    }  # fmt: skip
+    await stage.receive(place.organization_id, SubscriptionCreated(**fields))
+    await make_agent(stage, place, "one")
+    with pytest.raises(LimitExceededError):
+        await make_agent(stage, place, "two")
+    await stage.receive(place.organization_id, SubscriptionUpdated(**{**fields, "version": 2, "max_agents": 2}))
+    await make_agent(stage, place, "two")

@@ -1,0 +1,194 @@
+"""How each route is used."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from services.execution.tests.factories import HTTP, PAIR, WRITER, agent_file
+
+import chassis.testing.stage
+from chassis.caller import Caller
+from chassis.ids import new_id
+from chassis.testing.examples import Call, Examples
+
+EXAMPLES = Examples()
+AnyStage = chassis.testing.stage.Stage
+
+
+async def workspace_of(stage: AnyStage, caller: Caller) -> UUID:
+    """The one workspace of the caller's organization, made if there is none yet."""
+    found = await stage.database.value(
+        "select id from workspace where organization_id = $1 limit 1", caller.organization_id
+    )
+    if found is not None:
+        return UUID(str(found))
+    workspace_id = new_id()
+    await stage.database.sql(
+        """insert into workspace (id, organization_id, name, environment_type, status, max_agents,
+        max_concurrent_executions, requires_approval, pii_allowed, encryption_required, retention_days)
+        values ($1, $2, 'main', 'development', 'active', 50, 10, false, true, false, 30)""",
+        workspace_id,
+        caller.organization_id,
+    )
+    return workspace_id
+
+
+async def made(stage: AnyStage, caller: Caller, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """What a request of the caller made."""
+    answer = await stage.client(caller).post(path, body)
+    assert answer.status in (200, 201, 202), answer.body
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def an_agent(stage: AnyStage, caller: Caller, name: str = "") -> dict[str, Any]:
+    await workspace_of(stage, caller)
+    return await made(stage, caller, "/v1/agents", {"name": name or f"a {new_id()}", "config_yaml": WRITER})
+
+
+async def an_orchestration(stage: AnyStage, caller: Caller) -> dict[str, Any]:
+    agent = await an_agent(stage, caller)
+    aliases = {alias: {"id": agent["id"]} for alias in ("writer", "editor")}
+    body = {"name": f"o {new_id()}", "config_yaml": PAIR, "agent_ids": aliases}
+    return await made(stage, caller, "/v1/orchestrations", body)
+
+
+async def a_run(stage: AnyStage, caller: Caller) -> dict[str, Any]:
+    agent = await an_agent(stage, caller)
+    return await made(stage, caller, "/v1/runs", {"agent": agent["id"], "input": {"topic": "rivers"}})
+
+
+async def a_credential(stage: AnyStage, caller: Caller) -> dict[str, Any]:
+    body = {"name": f"k {new_id()}", "provider": "openai", "secret": "sk-0123456789abcdefghij"}
+    return await made(stage, caller, "/v1/model-credentials", body)
+
+
+@EXAMPLES.of("create_agent")
+async def _create_agent(stage: AnyStage, caller: Caller) -> Call:
+    await workspace_of(stage, caller)
+    return Call(body={"name": "new", "config_yaml": WRITER})
+
+
+@EXAMPLES.of("apply_agent")
+async def _apply_agent(stage: AnyStage, caller: Caller) -> Call:
+    await workspace_of(stage, caller)
+    return Call(body={"file": agent_file("new")})
+
+
+@EXAMPLES.of("get_agent", "delete_agent", "list_agent_versions")
+async def _agent(stage: AnyStage, caller: Caller) -> Call:
+    return Call({"agent_id": UUID((await an_agent(stage, caller))["id"])})
+
+
+@EXAMPLES.of("restore_agent")
+async def _restore_agent(stage: AnyStage, caller: Caller) -> Call:
+    call = await _agent(stage, caller)
+    await stage.client(caller).delete(f"/v1/agents/{call.path['agent_id']}")
+    return call
+
+
+@EXAMPLES.of("update_agent")
+async def _update_agent(stage: AnyStage, caller: Caller) -> Call:
+    call = await _agent(stage, caller)
+    return Call(call.path, {"description": "other"}, headers={"if-match": '"1"'})
+
+
+@EXAMPLES.of("create_agent_version")
+async def _create_agent_version(stage: AnyStage, caller: Caller) -> Call:
+    return Call((await _agent(stage, caller)).path, {"config_yaml": HTTP})
+
+
+@EXAMPLES.of("get_agent_version")
+async def _get_agent_version(stage: AnyStage, caller: Caller) -> Call:
+    return Call({**(await _agent(stage, caller)).path, "semver": "1.0.0"})
+
+
+@EXAMPLES.of("set_current_agent_version")
+async def _set_current_agent_version(stage: AnyStage, caller: Caller) -> Call:
+    call = await _create_agent_version(stage, caller)
+    await made(stage, caller, f"/v1/agents/{call.path['agent_id']}/versions", call.body)
+    return Call(call.path, {"semver": "1.0.0"}, headers={"if-match": '"2"'})
+
+
+@EXAMPLES.of("create_orchestration")
+async def _create_orchestration(stage: AnyStage, caller: Caller) -> Call:
+    agent = await an_agent(stage, caller)
+    aliases = {alias: {"id": agent["id"]} for alias in ("writer", "editor")}
+    return Call(body={"name": "new", "config_yaml": PAIR, "agent_ids": aliases})
+
+
+@EXAMPLES.of("apply_orchestration")
+async def _apply_orchestration(stage: AnyStage, caller: Caller) -> Call:
+    await an_agent(stage, caller, "w")
+    return Call(body={"file": agent_file("new", "agents: {writer: {name: w}, editor: {name: w}}\n" + PAIR)})
+
+
+@EXAMPLES.of("get_orchestration", "delete_orchestration", "list_orchestration_versions")
+async def _orchestration(stage: AnyStage, caller: Caller) -> Call:
+    return Call({"orchestration_id": UUID((await an_orchestration(stage, caller))["id"])})
+
+
+@EXAMPLES.of("restore_orchestration")
+async def _restore_orchestration(stage: AnyStage, caller: Caller) -> Call:
+    call = await _orchestration(stage, caller)
+    await stage.client(caller).delete(f"/v1/orchestrations/{call.path['orchestration_id']}")
+    return call
+
+
+@EXAMPLES.of("update_orchestration")
+async def _update_orchestration(stage: AnyStage, caller: Caller) -> Call:
+    call = await _orchestration(stage, caller)
+    return Call(call.path, {"description": "other"}, headers={"if-match": '"1"'})
+
+
+@EXAMPLES.of("create_orchestration_version")
+async def _create_orchestration_version(stage: AnyStage, caller: Caller) -> Call:
+    longer = PAIR.replace("max_steps: 5", "max_steps: 6")
+    return Call((await _orchestration(stage, caller)).path, {"config_yaml": longer})
+
+
+@EXAMPLES.of("get_orchestration_version")
+async def _get_orchestration_version(stage: AnyStage, caller: Caller) -> Call:
+    return Call({**(await _orchestration(stage, caller)).path, "semver": "1.0.0"})
+
+
+@EXAMPLES.of("set_current_orchestration_version")
+async def _set_current_orchestration_version(stage: AnyStage, caller: Caller) -> Call:
+    call = await _create_orchestration_version(stage, caller)
+    await made(stage, caller, f"/v1/orchestrations/{call.path['orchestration_id']}/versions", call.body)
+    return Call(call.path, {"semver": "1.0.0"}, headers={"if-match": '"2"'})
+
+
+@EXAMPLES.of("create_model_credential")
+async def _create_model_credential(stage: AnyStage, caller: Caller) -> Call:
+    return Call(body={"name": "new", "provider": "openai", "secret": "sk-0123456789abcdefghij"})
+
+
+@EXAMPLES.of("get_model_credential", "delete_model_credential")
+async def _model_credential(stage: AnyStage, caller: Caller) -> Call:
+    return Call({"model_credential_id": UUID((await a_credential(stage, caller))["id"])})
+
+
+@EXAMPLES.of("update_model_credential")
+async def _update_model_credential(stage: AnyStage, caller: Caller) -> Call:
+    call = await _model_credential(stage, caller)
+    return Call(call.path, {"secret": "sk-another-0123456789abc"}, headers={"if-match": '"1"'})
+
+
+@EXAMPLES.of("start_run")
+async def _start_run(stage: AnyStage, caller: Caller) -> Call:
+    agent = await an_agent(stage, caller)
+    return Call(body={"agent": agent["id"], "input": {"topic": "rivers"}})
+
+
+@EXAMPLES.of("get_run", "list_steps", "cancel_run", "explain_run")
+async def _run(stage: AnyStage, caller: Caller) -> Call:
+    return Call({"run_id": UUID((await a_run(stage, caller))["id"])})
+
+
+@EXAMPLES.of("watch_run")
+async def _watch_run(stage: AnyStage, caller: Caller) -> Call:
+    call = await _run(stage, caller)
+    await stage.client(caller).post(f"/v1/runs/{call.path['run_id']}/cancel")
+    return call

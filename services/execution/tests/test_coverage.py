@@ -1,0 +1,31 @@
+"""What every service must pass, for execution."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from services.execution.tests.examples import EXAMPLES, a_credential, a_run, an_orchestration
+
+import chassis.testing.stage
+from chassis.caller import Caller
+from chassis.testing.coverage import DoorCoverage
+from chassis.testing.examples import Examples
+from chassis.testing.stage import unstarted
+from chassis.testing.tables import TableCoverage
+from execution.main import build
+from execution.settings import Settings
+from execution.tables import Row
+
+
+class TestDoors(DoorCoverage):
+    service = unstarted(build, Settings, "execution")
+    examples: ClassVar[Examples] = EXAMPLES
+
+
+class TestTables(TableCoverage):
+    metadata = Row.metadata
+
+    async def fill(self, stage: chassis.testing.stage.Stage, caller: Caller) -> None:
+        await an_orchestration(stage, caller)
+        await a_run(stage, caller)
+        await a_credential(stage, caller)
