@@ -2,9 +2,11 @@
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 
 import asyncpg
+from aio_pika.exceptions import AMQPError
 
 import audit
 import billing
@@ -19,6 +21,7 @@ from chassis.sealing import write_keyring
 from chassis.topology import declare_topology
 from contracts.catalog import SERVICES
 from remit_local.platform.installation import INGEST, KEY_USES, Installation
+from remit_local.platform.operator import ensure_operator
 
 PACKAGES = {
     "identity": identity,
@@ -28,6 +31,7 @@ PACKAGES = {
     "execution": execution,
     "audit": audit,
 }
+_BROKER_SECONDS = 30
 
 
 async def prepare(installation: Installation) -> None:
@@ -35,12 +39,15 @@ async def prepare(installation: Installation) -> None:
     write_keys(installation.keys, KEY_USES)
     write_keyring(installation.keys / "execution.keyring")
     await asyncio.gather(_databases(installation), _topology(installation))
+    if await ensure_operator(installation):
+        _say("made the platform organization")
 
 
 async def _databases(installation: Installation) -> None:
     await _make_databases(installation)
     _say("migrating six databases")
-    done = await asyncio.gather(*(_migrate(installation, service) for service in SERVICES))
+    # One after the other: what runs a migration is one per process, and each costs a fraction of a second.
+    done = [await _migrate(installation, service) for service in SERVICES]
     changed = [line for line in done if line]
     _say("; ".join(changed) if changed else "all databases are at their newest revision")
 
@@ -73,7 +80,16 @@ async def _migrate(installation: Installation, service: str) -> str:
 
 async def _topology(installation: Installation) -> None:
     _say("declaring streams and queues")
-    await declare_topology(installation.rabbitmq.amqp_url, dict.fromkeys(SERVICES, ()))
+    deadline = time.monotonic() + _BROKER_SECONDS
+    while True:
+        try:
+            await declare_topology(installation.rabbitmq.amqp_url, dict.fromkeys(SERVICES, ()))
+            return
+        except AMQPError:
+            # A broker that was just started greets its clients before it has found its queues again.
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.2)
 
 
 def _say(text: str) -> None:
