@@ -1,4 +1,4 @@
-"""The unit of work: one transaction, one organization, one caller, one clock, one outbox. All that is handed through the house."""
+"""The unit of work: one transaction, one organization, one caller, one clock, one outbox. All the house hands on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from chassis.caller import Caller
 from chassis.clock import utc_now
 from chassis.db import GONE, Row, begin, begin_statement
-from chassis.errors import ConflictError, NotFoundError, UnavailableError
+from chassis.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
 from chassis.ids import new_id
 from chassis.permits import Permit
 from chassis.telemetry import span
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from chassis.settings import ServiceSettings
 
 R = TypeVar("R", bound=Row)
+UNIQUE_VIOLATION = "23505"
 
 INSERT_OUTBOX = """insert into outbox (id, type, organization_id, traceparent, body)
 select * from unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::bytea[])"""
@@ -95,16 +96,26 @@ class UnitOfWork:
     async def add(self, row: R, *, conflict: str | None = None) -> R:
         """Insert a row now, so that what it violates is known here.
 
-        `conflict` is the detail of the ConflictError (code `already_exists`) when a natural key is taken.
+        `conflict` is the detail of the ConflictError (code `already_exists`) when a natural key is taken: then nothing
+        of this row is written and the unit of work goes on. For a row that is there already, its changes are sent.
+        Rows read before are no longer the session's after such a refusal: read them again.
         """
+        if conflict is None:
+            self._session.add(row)
+            await self._session.flush()
+            return row
+        if row not in self._session:
+            await self._session.flush()  # what came before is not undone with this row
+        await self._raw.execute("savepoint added")
         self._session.add(row)
         try:
-            async with self._session.begin_nested() if conflict else _nothing():
-                await self._session.flush()
+            await self._session.flush()
         except IntegrityError as error:
-            if conflict and getattr(error.orig, "sqlstate", "") == "23505":
+            await self._undo_to("added")
+            if getattr(error.orig, "sqlstate", "") == UNIQUE_VIOLATION:
                 raise ConflictError(conflict, code="already_exists") from error
             raise
+        await self._raw.execute("release savepoint added")
         return row
 
     async def delete(self, row: Row) -> None:
@@ -127,7 +138,7 @@ class UnitOfWork:
         self._after.append(call)
 
     async def become(self, caller: Caller) -> None:
-        """Go on in another organization within the same transaction: for consumers, which read many organizations' facts."""
+        """Go on in another organization within the same transaction: for consumers, who read many organizations'."""
         await self._flush_facts()
         if caller.organization_id != self.caller.organization_id:
             self._session.expunge_all()
@@ -153,12 +164,15 @@ class UnitOfWork:
         except Exception:
             self._facts.clear()
             del self._after[wakes:]
-            self._session.expunge_all()
-            await self._session.rollback()  # ends the session's own bookkeeping; the transaction is ours and goes on
-            await self._raw.execute("rollback to savepoint consumed; release savepoint consumed")
+            await self._undo_to("consumed")
             self.caller = caller
             raise
         await self._raw.execute("release savepoint consumed")
+
+    async def _undo_to(self, savepoint: str) -> None:
+        self._session.expunge_all()
+        await self._session.rollback()  # ends the session's own bookkeeping; the transaction is ours and goes on
+        await self._raw.execute(f"rollback to savepoint {savepoint}; release savepoint {savepoint}")
 
     async def _flush_facts(self) -> None:
         await self._session.flush()
@@ -191,11 +205,6 @@ class UnitOfWork:
         await self._raw.execute("commit")
         for call in self._after:
             call()
-
-
-@asynccontextmanager
-async def _nothing() -> AsyncIterator[None]:
-    yield
 
 
 def noun_of(row: type[Row]) -> str:
@@ -258,6 +267,8 @@ def _translated(sqlstate: str | None, *, gone: bool) -> Exception | None:
         return ConflictError("Somebody else is changing the same thing. Try again.", code="busy", retry_after_seconds=1)
     if state == "57014":
         return UnavailableError("The query took too long and was stopped.", code="query_timeout", retry_after_seconds=5)
+    if state in ("22021", "22P05"):
+        return InvalidError("A text holds a character that cannot be stored, such as NUL.", code="invalid_text")
     if gone or state.startswith(("08", "57P", "53")):
         return UnavailableError("The database does not answer.", retry_after_seconds=1)
     return None
