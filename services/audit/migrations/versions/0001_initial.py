@@ -59,7 +59,7 @@ _OTHERS = (
   healed_at timestamptz, announced_at timestamptz, constraint gap_pkey primary key (producer, first)
 )""",
     """create table platform_organization (
-  only boolean constraint platform_organization_pkey primary key check (only), id uuid not null
+  "only" boolean constraint platform_organization_pkey primary key check ("only"), id uuid not null
 )""",
 )
 
