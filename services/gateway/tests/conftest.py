@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from gateway.main import build
+from gateway.settings import Settings
+from services.gateway.tests.factories import EdgeStage
+
+from chassis.testing.stage import staged
+from remit_local.testing import Servers
+
+
+@pytest.fixture(scope="module")
+async def stage(servers: Servers, anyio_backend: object) -> AsyncIterator[EdgeStage]:
+    async with staged(build, Settings, "gateway", servers.postgres_url, cors_origins="https://console.example") as made:
+        yield EdgeStage.of(made)
