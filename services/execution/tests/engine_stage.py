@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass, field
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -192,7 +195,7 @@ class EngineStage:
 
     async def until(self, run_id: UUID, check: Callable[[dict[str, Any]], bool], seconds: float = 30) -> dict[str, Any]:
         async with asyncio.timeout(seconds):
-            while not check(run := await self.run(run_id)):
+            while not check(run := await self.run(run_id)):  # noqa: ASYNC110  (the row is in a database)
                 await asyncio.sleep(0.02)
         return run
 
@@ -222,7 +225,7 @@ async def make_engine_stage(servers: Servers) -> AsyncIterator[EngineStage]:
     agents = Agents()
     app = web.Application()
     app.router.add_post("/{name}", agents.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     agents.port = runner.addresses[0][1]
@@ -237,3 +240,15 @@ async def make_engine_stage(servers: Servers) -> AsyncIterator[EngineStage]:
     finally:
         await outbound.close()
         await runner.cleanup()
+
+
+@contextmanager
+def worker_process(stage: EngineStage) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker that can be killed like a machine that loses power."""
+    script = Path(__file__).with_name("engine_worker.py")
+    process = subprocess.Popen([sys.executable, str(script), orjson.dumps(asdict(stage.addresses)).decode()])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()

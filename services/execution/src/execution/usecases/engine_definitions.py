@@ -116,8 +116,8 @@ class Definitions:
             config: dict[str, Any] = orjson.loads(row["config"])
             spec = agent_of(config)
             version = AgentVersion(
-                plain(row["id"]), plain(row["agent_id"]), row["semver"], config, spec, policy_of(spec.retry), spec.limits.limits(),
-                Graph.from_json(orjson.loads(row["graph"])),
+                plain(row["id"]), plain(row["agent_id"]), row["semver"], config, spec, policy_of(spec.retry),
+                spec.limits.limits(), Graph.from_json(orjson.loads(row["graph"])),
             )  # fmt: skip
             _keep(self._agents, key, version)
         return version

@@ -63,6 +63,15 @@ class Addresses:
     queue: str = QUEUE
 
 
+def addresses_of(running: Running) -> Addresses:
+    """Those of a started service."""
+    return Addresses(
+        batch_dsn=running.secret("batch_database_url"),
+        sweep_dsn=running.secret("sweep_database_url"),
+        amqp_url=running.settings.amqp_url.get_secret_value(),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What a worker calls, and how much of it at once."""
@@ -80,12 +89,7 @@ def engine(options: Options) -> Callable[[Running], Coroutine[Any, Any, None]]:
     """The worker for `Service(workers=[...])`, whose relay hears of every commit."""
 
     async def run_engine(running: Running) -> None:
-        addresses = Addresses(
-            batch_dsn=running.secret("batch_database_url"),
-            sweep_dsn=running.secret("sweep_database_url"),
-            amqp_url=running.settings.amqp_url.get_secret_value(),
-        )
-        await EngineWorker(addresses, options, wake=running.units.wake_relay).run()
+        await EngineWorker(addresses_of(running), options, wake=running.units.wake_relay).run()
 
     return run_engine
 

@@ -1,0 +1,16 @@
+"""Every hour: partitions of runs and steps."""
+
+from __future__ import annotations
+
+from chassis.jobs import every
+from chassis.service import Running
+from execution.usecases import leases
+from execution.usecases.engine_loop import addresses_of
+
+UPKEEP_SECONDS = 3_600
+
+
+@every(seconds=UPKEEP_SECONDS)
+async def keep_months(running: Running) -> None:
+    """Make the coming months' partitions and drop those past their retention."""
+    await leases.keep_months(addresses_of(running))

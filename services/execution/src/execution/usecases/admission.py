@@ -1,0 +1,238 @@
+"""Admission: the backlog stays in the database, and only what may run soon is put on the queue.
+
+One process at a time admits (a lock picks it), so what runs at once per workspace is counted exactly. Workspaces and
+their organizations take turns, so a flood of one does not delay another; within a workspace the higher priority, then
+the older run goes first. Statements are the sweeper's: they cross organizations, with named columns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from chassis.stream import keep_running
+from chassis.telemetry import logger
+from execution.clients.dispatch import Dispatch, Line
+from execution.usecases.engine_loop import Addresses, addresses_of
+from execution.usecases.signals import ENDED, QUEUED
+
+if TYPE_CHECKING:
+    from chassis.service import Running
+
+AHEAD = 256
+"""Runs on the queue that no worker has claimed yet: as many as one worker takes at once. What waits beyond is in the
+database, where a cancel or a higher priority still counts."""
+POLL_SECONDS = 0.5
+BUSY_POLL_SECONDS = 0.05
+"""While runs are on the queue: how soon room that nobody told of is seen."""
+PACE_SECONDS = 0.01
+"""At most a hundred rounds a second, however often it is stirred."""
+STANDBY_SECONDS = 0.5
+ORPHANED_SECONDS = 60
+"""A run dispatched so long ago and not claimed is dispatched again; where its message did survive, nobody is misled."""
+FREE_TIER_CONCURRENCY = 1
+"""What a workspace may run at once as long as identity's number is not known here."""
+OPEN = "status in ('scheduled', 'queued', 'running', 'waiting', 'cancelling')"
+log = logger(part="admission")
+
+# Every workspace with open runs, found by leaping through the partial index, never by reading it.
+SPOTS = f"""with recursive spot as (
+  (select organization_id, workspace_id from run where {OPEN} order by organization_id, workspace_id limit 1)
+  union all
+  select following.* from spot cross join lateral (
+    select r.organization_id, r.workspace_id from run r
+    where {OPEN} and (r.organization_id, r.workspace_id) > (spot.organization_id, spot.workspace_id)
+    order by r.organization_id, r.workspace_id limit 1) following
+)"""  # noqa: S608  (statuses of our own)
+_LOCK = "select pg_try_advisory_lock(hashtextextended('remit.admission', 0))"
+_STANDING = """select r.id, r.status, r.token, r.dispatched_at < now() - make_interval(secs => $3) as is_orphaned
+from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
+join run r on r.retention_class = i.retention_class and r.id = i.id"""
+_DISPATCHED = """select r.organization_id, r.workspace_id, r.retention_class, r.id, r.token from run r
+where r.status = 'queued' and r.dispatched_at is not null"""
+_BACKLOG = f"""{SPOTS}, room as (
+  select spot.*, coalesce(w.max_concurrent_executions, {FREE_TIER_CONCURRENCY}) - (
+    select count(*) from run r where r.organization_id = spot.organization_id
+      and r.workspace_id = spot.workspace_id and r.status in ('running', 'cancelling')) as places
+  from spot left join workspace w on w.id = spot.workspace_id and w.organization_id = spot.organization_id
+)
+select room.organization_id, room.workspace_id, room.places, q.retention_class, q.id, q.token
+from room cross join lateral (
+  select r.retention_class, r.id, r.token, r.priority from run r
+  where r.organization_id = room.organization_id and r.workspace_id = room.workspace_id and r.status = 'queued'
+    and r.dispatched_at is null
+  order by r.priority desc, r.id limit least(greatest(room.places, 0), $1)) q
+order by room.organization_id, room.workspace_id, q.priority desc, q.id"""  # noqa: S608  (numbers of our own)
+_TAKE = """update run set dispatched_at = now()
+where (retention_class, id) in (
+  select r.retention_class, r.id from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
+  join run r on r.retention_class = i.retention_class and r.id = i.id
+  where r.status = 'queued' and r.dispatched_at is null
+  order by r.id for update of r skip locked)
+returning id"""
+_AGAIN = """update run r set dispatched_at = {when} from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
+where r.retention_class = i.retention_class and r.id = i.id and r.status = 'queued'"""
+
+
+class Candidate(NamedTuple):
+    """A queued run."""
+
+    organization_id: UUID
+    workspace_id: UUID
+    retention_class: int
+    id: UUID
+    token: int
+
+    @property
+    def dispatch(self) -> Dispatch:
+        """Its message."""
+        return Dispatch(self.organization_id, self.id, self.token)
+
+
+def take_turns(backlog: Iterable[Candidate], count: int) -> list[Candidate]:
+    """The first `count` of a backlog: organizations take turns, and within each its workspaces do."""
+    organizations: dict[UUID, dict[UUID, deque[Candidate]]] = defaultdict(dict)
+    for one in backlog:
+        organizations[one.organization_id].setdefault(one.workspace_id, deque()).append(one)
+    lines = deque(deque(workspaces.values()) for workspaces in organizations.values())
+    chosen: list[Candidate] = []
+    while lines and len(chosen) < count:
+        workspaces = lines.popleft()
+        line = workspaces.popleft()
+        chosen.append(line.popleft())
+        if line:
+            workspaces.append(line)
+        if workspaces:
+            lines.append(workspaces)
+    return chosen
+
+
+def admission(ahead: int = AHEAD) -> Callable[[Running], Coroutine[Any, Any, None]]:
+    """The worker for `Service(workers=[...])`; in every process, of which one admits and the others stand by."""
+
+    async def run_admission(running: Running) -> None:
+        await Admission(addresses_of(running), ahead=ahead).run()
+
+    return run_admission
+
+
+@dataclass
+class Admission:
+    """Puts runs on the queue until cancelled."""
+
+    addresses: Addresses
+    ahead: int = AHEAD
+    _dispatched: dict[UUID, Candidate] = field(default_factory=dict)
+    """On the queue and, when last seen, not claimed."""
+
+    async def run(self) -> None:
+        """Admit, or stand by while another process does."""
+        await keep_running(self._life, "execution.admission", pause=lambda _: 0.5)
+
+    async def _life(self) -> None:
+        connection = await sweeper(self.addresses, "admission")
+        try:
+            while not await connection.fetchval(_LOCK):  # noqa: ASYNC110  (the lock is another process's)
+                await asyncio.sleep(STANDBY_SECONDS)
+            line = await Line.open(self.addresses.amqp_url, queue=self.addresses.queue)
+            try:
+                await self._admit_forever(connection, line)
+            finally:
+                await line.close()
+        finally:
+            connection.terminate()
+
+    async def _admit_forever(self, connection: Any, line: Line) -> None:
+        stir = asyncio.Event()
+        for channel in (QUEUED, ENDED):  # there is more to admit, or more room
+            await connection.add_listener(channel, lambda *_: stir.set())
+        # Whoever admitted before us may have been killed between its commit and the broker's answer.
+        found = [Candidate(*row) for row in await connection.fetch(_DISPATCHED)]
+        self._dispatched = {one.id: one for one in found}
+        await self._publish(connection, line, found)
+        while not line.lost.is_set():
+            stir.clear()
+            if not await self.admit(connection, line):
+                await _first(stir, line.lost, seconds=BUSY_POLL_SECONDS if self._dispatched else POLL_SECONDS)
+            await asyncio.sleep(PACE_SECONDS)
+        raise ConnectionError("the broker hung up")
+
+    async def admit(self, connection: Any, line: Line) -> int:
+        """One round; returns how many runs were put on the queue."""
+        await self._look_after(connection, line)
+        count = self.ahead - len(self._dispatched)
+        if count <= 0:
+            return 0
+        waiting = Counter(one.workspace_id for one in self._dispatched.values())
+        backlog = []
+        for row in await connection.fetch(_BACKLOG, self.ahead):
+            # `places` knows what runs; what is on the queue for this workspace takes places too.
+            if waiting[row["workspace_id"]] < row["places"]:
+                waiting[row["workspace_id"]] += 1
+                backlog.append(
+                    Candidate(
+                        row["organization_id"], row["workspace_id"], row["retention_class"], row["id"], row["token"]
+                    )
+                )
+        chosen = take_turns(backlog, count)
+        if not chosen:
+            return 0
+        taken = {row["id"] for row in await connection.fetch(_TAKE, *_keys(chosen))}
+        ready = [one for one in chosen if one.id in taken]
+        self._dispatched.update((one.id, one) for one in ready)
+        await self._publish(connection, line, ready)
+        return len(ready)
+
+    async def _look_after(self, connection: Any, line: Line) -> None:
+        """Forget what was claimed or cancelled, and dispatch again what nobody has claimed for long."""
+        if not self._dispatched:
+            return
+        rows = await connection.fetch(_STANDING, *_keys(self._dispatched.values()), ORPHANED_SECONDS)
+        queued = {row["id"] for row in rows if row["status"] == "queued"}
+        self._dispatched = {run_id: one for run_id, one in self._dispatched.items() if run_id in queued}
+        orphans = [self._dispatched[row["id"]] for row in rows if row["id"] in queued and row["is_orphaned"]]
+        if orphans:
+            log.warning("dispatched again", runs=len(orphans))
+            await connection.execute(_AGAIN.format(when="now()"), *_keys(orphans))
+            await self._publish(connection, line, orphans)
+
+    async def _publish(self, connection: Any, line: Line, candidates: Sequence[Candidate]) -> None:
+        """Publish; what the broker did not take goes back to the backlog."""
+        arrived = await line.publish([one.dispatch for one in candidates])
+        lost = [one for one, there in zip(candidates, arrived, strict=True) if not there]
+        if lost:
+            await connection.execute(_AGAIN.format(when="null"), *_keys(lost))
+            for one in lost:
+                self._dispatched.pop(one.id, None)
+
+
+async def sweeper(addresses: Addresses, what: str) -> Any:
+    """A connection of the role that sees named columns of all organizations."""
+    return await asyncpg.connect(
+        addresses.sweep_dsn,
+        timeout=5,
+        command_timeout=10,
+        server_settings={
+            "application_name": f"remit-execution {what}", "enable_seqscan": "off", "enable_hashjoin": "off",
+            "enable_mergejoin": "off", "jit": "off", "plan_cache_mode": "force_generic_plan",
+        },
+    )  # fmt: skip
+
+
+async def _first(*events: asyncio.Event, seconds: float) -> None:
+    """Wait for any of these, or for so long."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+def _keys(candidates: Iterable[Candidate]) -> tuple[list[int], list[UUID]]:
+    listed = list(candidates)
+    return [one.retention_class for one in listed], [one.id for one in listed]

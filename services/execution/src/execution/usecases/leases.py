@@ -1,0 +1,62 @@
+"""Runs whose worker is gone: found by their lease, dispatched again. Partitions of runs, made ahead and dropped."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from chassis.telemetry import logger
+from execution.clients.dispatch import Dispatch, Line
+from execution.usecases.admission import SPOTS, sweeper
+from execution.usecases.engine_loop import Addresses
+
+BATCH = 500
+GRACE_SECONDS = 15
+"""How long a run dispatched again is left alone: time to be claimed."""
+MONTHS_AHEAD = 2
+log = logger(part="leases")
+
+# Only what runs has a lease; a run that was stopped while it waited has none and nobody to end it.
+_REAP = f"""{SPOTS}, gone as (
+  select r.retention_class, r.id from spot cross join lateral (
+    select r.retention_class, r.id, r.lease_until from run r where r.organization_id = spot.organization_id
+      and r.workspace_id = spot.workspace_id and r.status in ('running', 'cancelling')) r
+  where coalesce(r.lease_until, '-infinity') < now() limit $1
+), locked as (
+  select r.retention_class, r.id from gone join run r on r.retention_class = gone.retention_class and r.id = gone.id
+  where coalesce(r.lease_until, '-infinity') < now() order by r.id for update of r skip locked
+)
+update run r set lease_until = now() + make_interval(secs => $2), dispatched_at = now() from locked
+where r.retention_class = locked.retention_class and r.id = locked.id and r.status in ('running', 'cancelling')
+returning r.organization_id, r.id, r.token"""  # noqa: S608  (statuses of our own)
+
+
+async def reap(addresses: Addresses) -> list[UUID]:
+    """Dispatch again every run whose lease is past, in batches; returns which. Any number of processes may do it."""
+    connection = await sweeper(addresses, "reaper")
+    reaped: list[UUID] = []
+    try:
+        while rows := await connection.fetch(_REAP, BATCH, float(GRACE_SECONDS)):
+            line = await Line.open(addresses.amqp_url, queue=addresses.queue)
+            try:
+                # What does not arrive has its lease run out once more.
+                await line.publish([Dispatch(row["organization_id"], row["id"], row["token"]) for row in rows])
+            finally:
+                await line.close()
+            reaped += [row["id"] for row in rows]
+            log.warning("runs without a worker dispatched again", runs=len(rows))
+    finally:
+        connection.terminate()
+    return reaped
+
+
+async def keep_months(addresses: Addresses) -> None:
+    """Make the partitions of the coming months, drop those whose retention is over, forget old idempotency keys."""
+    connection = await sweeper(addresses, "upkeep")
+    try:
+        made = await connection.fetchval("select run_make_months($1)", MONTHS_AHEAD)
+        dropped = await connection.fetchval("select run_drop_months()")
+        await connection.fetchval("select idempotency_key_purge()")
+        if made or dropped:
+            log.info("months", made=made, dropped=dropped)
+    finally:
+        connection.terminate()

@@ -1,0 +1,235 @@
+"""Who holds a run: workers that die, messages that come twice, workers that come back too late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from services.execution.tests.engine_stage import EngineStage, make_engine_stage, worker_process
+
+from execution.clients.dispatch import Dispatch
+from execution.domain.runs import RunStatus
+from execution.usecases import engine_facts, leases
+from execution.usecases.engine_batches import Batches
+from execution.usecases.engine_rows import Rows, RunWrite
+from execution.usecases.engine_runs import MAX_TAKEOVERS
+from execution.usecases.engine_writing import LostRunError, Writer
+from remit_local.testing import Servers
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def engine(servers: Servers, anyio_backend: object) -> AsyncIterator[EngineStage]:
+    async with make_engine_stage(servers) as made:
+        yield made
+
+
+async def test_after_a_worker_was_killed_another_goes_on_where_it_was(engine: EngineStage) -> None:
+    place, reached = await engine.place(), asyncio.Event()
+
+    async def hang_once(question: dict[str, Any]) -> Any:
+        if question["step"] == "s3" and not reached.is_set():
+            reached.set()
+            await asyncio.sleep(60)
+        return {"said": question["input"], "step": question["step"]}
+
+    engine.agents.behaviours["echo"] = hang_once
+    run_id = await engine.queue_run(place, await engine.sequence(place, 5), "go")
+    await engine.dispatch(place, run_id)
+    with worker_process(engine) as first:
+        await asyncio.wait_for(reached.wait(), 30)
+        engine.worker()
+        first.kill()
+        run = await engine.ended(run_id)
+    assert (run["status"], run["step_count"], run["takeovers"]) == ("completed", 5, 0)
+    assert run["token"] == 2
+    called = [question["step"] for _, question, _ in engine.agents.calls]
+    assert called == ["s1", "s2", "s3", "s3", "s4", "s5"]  # what was done is not done again; what was under way is
+    keys = [key for _, _, key in engine.agents.calls]
+    assert keys[2] == keys[3] == f"{run_id}:s3:0"
+    assert [step["node"] for step in await engine.steps(run_id)] == ["s1", "s2", "s3", "s4", "s5"]
+    assert await engine.kinds(run_id) == ["run.started", *["step.completed"] * 5, "run.completed"]
+
+
+async def test_a_second_message_for_a_live_run_changes_nothing(engine: EngineStage) -> None:
+    place, go = await engine.place(), asyncio.Event()
+
+    async def wait(_: dict[str, Any]) -> Any:
+        await go.wait()
+        return 1
+
+    engine.agents.behaviours["wait"] = wait
+    run_id = await engine.queue_run(place, await engine.agent(place, "wait"))
+    await engine.dispatch(place, run_id, run_id)
+    engine.worker()
+    engine.worker()
+    await engine.until(run_id, lambda run: run["last_step"] == 1)
+    await engine.dispatch(place, run_id, run_id, run_id, run_id)
+    marker = await engine.queue_run(place, await engine.agent(place, "marker"))
+    await engine.dispatch(place, marker)
+    await engine.ended(marker)  # all messages before it were taken
+    go.set()
+    run = await engine.ended(run_id)
+    assert (run["token"], run["takeovers"], engine.agents.count("wait")) == (1, 0, 1)
+
+
+async def test_a_message_for_a_run_that_is_over_changes_nothing(engine: EngineStage) -> None:
+    place = await engine.place()
+    run_id = await engine.queue_run(place, await engine.agent(place, "one"))
+    await engine.dispatch(place, run_id)
+    engine.worker()
+    before = await engine.ended(run_id)
+    await engine.dispatch(place, run_id)
+    await engine.dispatch(place, run_id, token=1)
+    marker = await engine.queue_run(place, await engine.agent(place, "marker"))
+    await engine.dispatch(place, marker)
+    await engine.ended(marker)
+    assert await engine.run(run_id) == before
+    assert engine.agents.count("one") == 1
+
+
+async def open_rows(engine: EngineStage, name: str) -> Rows:
+    return await Rows.open(engine.addresses.batch_dsn, name)
+
+
+async def test_a_worker_that_lost_its_run_stores_nothing(engine: EngineStage) -> None:
+    place = await engine.place()
+    run_id = await engine.queue_run(place, await engine.agent(place, "one"))
+    early, late = await open_rows(engine, "early"), await open_rows(engine, "late")
+    dispatch = Dispatch(place.organization_id, run_id, 0)
+    held = (await early.claim([(dispatch, False)]))[0]
+    assert held is not None
+    assert await late.claim([(dispatch, False)]) == [None]  # a duplicate never steals
+    taken = (await late.claim([(dispatch, True)]))[0]  # what the broker gave again does
+    assert taken is not None
+    assert (held.token, taken.token, taken.takeovers) == (1, 2, 1)
+    writer = Writer(held, Batches(early.write), early)
+    stale = RunWrite(held, status=RunStatus.COMPLETED, facts=[engine_facts.started(held)])
+    with pytest.raises(LostRunError):
+        await writer.end(stale)
+    run = await engine.run(run_id)
+    assert (run["status"], run["last_step"], run["token"]) == ("running", 0, 2)
+    assert await engine.facts(run_id) == []
+    await early.close()
+    await late.close()
+
+
+async def test_a_write_whose_answer_was_lost_is_not_stored_twice(engine: EngineStage) -> None:
+    place = await engine.place()
+    run_id = await engine.queue_run(place, await engine.agent(place, "one"))
+    rows = await open_rows(engine, "one")
+    held = (await rows.claim([(Dispatch(place.organization_id, run_id, 0), False)]))[0]
+    assert held is not None
+    calls = 0
+
+    async def stored_but_unheard(writes: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        stored = await rows.write(writes)
+        if calls == 1:
+            raise ConnectionResetError
+        return stored
+
+    writer = Writer(held, Batches(stored_but_unheard), rows)
+    assert await writer.store(RunWrite(held, attempts=1, facts=[engine_facts.started(held)])) == "running"
+    run = await engine.run(run_id)
+    assert (calls, run["last_step"], run["step_count"], held.last_step) == (2, 1, 1, 1)
+    assert await engine.kinds(run_id) == ["run.started"]
+    await rows.close()
+
+
+async def test_one_bad_item_of_a_batch_does_not_stop_the_others(engine: EngineStage) -> None:
+    place = await engine.place()
+    what = await engine.agent(place, "one")
+    run_ids = [await engine.queue_run(place, what) for _ in range(3)]
+    rows = await open_rows(engine, "one")
+    claimed = await rows.claim([(Dispatch(place.organization_id, run_id, 0), False) for run_id in run_ids])
+    writes = Batches(rows.write)
+    held = [run for run in claimed if run is not None]
+    items = [RunWrite(run) for run in held]
+    items[1].status = "no such status"  # the row's constraint refuses it, and with it the whole flush
+    results = await asyncio.gather(*(writes.add(item) for item in items), return_exceptions=True)
+    assert [results[0], results[2]] == ["running", "running"]
+    assert isinstance(results[1], Exception)
+    assert [(await engine.run(run.id))["last_step"] for run in held] == [1, 0, 1]
+    await rows.close()
+
+
+async def test_the_reaper_sends_out_again_what_lost_its_worker(engine: EngineStage) -> None:
+    place = await engine.place()
+    what = await engine.agent(place, "one")
+    columns = {"status": "running", "token": 3, "worker_id": "gone"}
+    dead = await engine.queue_run(place, what, **columns)
+    alive = await engine.queue_run(place, what, **columns)
+    await engine.database.sql(
+        "update run set lease_until = now() - interval '1 s', started_at = now() where id = $1", dead
+    )
+    await engine.database.sql(
+        "update run set lease_until = now() + interval '1 h', started_at = now() where id = $1", alive
+    )
+    assert await leases.reap(engine.addresses) == [dead]
+    assert await leases.reap(engine.addresses) == []  # left alone until it had time to be claimed
+    engine.worker()
+    run = await engine.ended(dead)
+    assert (run["status"], run["token"]) == ("completed", 4)
+    assert (await engine.run(alive))["token"] == 3
+
+
+async def test_a_run_that_brings_down_worker_after_worker_is_given_up(engine: EngineStage) -> None:
+    place = await engine.place()
+    run_id = await engine.queue_run(
+        place, await engine.agent(place, "one"), status="running", token=6, takeovers=MAX_TAKEOVERS
+    )
+    await engine.database.sql(
+        "update run set lease_until = now() - interval '1 s', started_at = now() where id = $1", run_id
+    )
+    await leases.reap(engine.addresses)
+    engine.worker()
+    run = await engine.ended(run_id)
+    assert (run["status"], run["stop_reason"], run["error_code"]) == ("failed", "crash_loop", "crash_loop")
+    assert engine.agents.calls == []
+    assert (await engine.facts(run_id))[-1]["data"]["stop_reason"] == "crash_loop"
+
+
+async def test_a_write_nobody_knows_the_outcome_of_is_not_repeated(engine: EngineStage) -> None:
+    place, reached = await engine.place(), asyncio.Event()
+
+    async def pay(_: dict[str, Any]) -> Any:
+        reached.set()
+        await asyncio.sleep(60)
+
+    engine.agents.behaviours["pay"] = pay
+    run_id = await engine.queue_run(place, await engine.agent(place, "pay", "effects: write\n"))
+    await engine.dispatch(place, run_id)
+    with worker_process(engine) as first:
+        await asyncio.wait_for(reached.wait(), 30)
+        assert [step["status"] for step in await engine.steps(run_id)] == ["started"]
+        engine.worker()
+        first.kill()
+        run = await engine.until(run_id, lambda run: run["status"] == "waiting")
+    assert run["waiting_for"] == "decision"
+    assert [step["status"] for step in await engine.steps(run_id)] == ["needs_decision"]
+    assert engine.agents.count("pay") == 1
+
+
+async def test_a_worker_told_to_stop_hands_its_runs_over(engine: EngineStage) -> None:
+    place, reached = await engine.place(), asyncio.Event()
+
+    async def hang_once(_: dict[str, Any]) -> Any:
+        if not reached.is_set():
+            reached.set()
+            await asyncio.sleep(60)
+        return "done"
+
+    engine.agents.behaviours["hang"] = hang_once
+    run_id = await engine.queue_run(place, await engine.agent(place, "hang"))
+    await engine.dispatch(place, run_id)
+    first = engine.worker()
+    await reached.wait()
+    first.cancel()
+    engine.worker()
+    run = await engine.ended(run_id)
+    assert (run["status"], run["token"], engine.agents.count("hang")) == ("completed", 2, 2)
