@@ -3,11 +3,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from gateway.main import build
-from gateway.settings import Settings
 from services.gateway.tests.factories import EdgeStage
 
 from chassis.testing.stage import staged
+from gateway.main import build
+from gateway.settings import Settings
 from remit_local.testing import Servers
 
 

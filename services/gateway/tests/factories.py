@@ -9,8 +9,6 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from gateway.api.edge import Edge
-from gateway.main import GatewayService
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis.auth import TokenVerifier
@@ -20,6 +18,8 @@ from chassis.testing.client import Answer, Client
 from chassis.testing.stage import Stage
 from contracts.api_keys import ParsedKey, make_key
 from contracts.identity import ApiKeyCreated, ApiKeyRevoked, OrganizationCreated, UserCreated, UserUpdated
+from gateway.api.edge import Edge
+from gateway.main import GatewayService
 
 
 @dataclass
@@ -118,4 +118,6 @@ class EdgeStage:
 
     async def get(self, key: str | None, path: str, **headers: str) -> Answer:
         """GET at the public door."""
-        return await self.client(key).get(path, headers={name.replace("_", "-"): text for name, text in headers.items()})
+        return await self.client(key).get(
+            path, headers={name.replace("_", "-"): text for name, text in headers.items()}
+        )

@@ -115,7 +115,7 @@ async def test_a_suspended_users_key_and_a_suspended_organizations_stop(stage: E
         plan_tier="free", created_by="x",
     )  # fmt: skip
     async with stage.stage.begin(await stage.stage.caller(organization_id=organization.organization_id)) as uow:
-        from chassis.rules import project_status  # noqa: PLC0415
+        from chassis.rules import project_status
 
         await project_status(uow, fact)
     assert await _becomes(stage, organization.key, 403) == "organization_suspended"
