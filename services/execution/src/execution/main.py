@@ -2,29 +2,69 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+from urllib.parse import urlsplit
+
 import execution
+from chassis.addresses import Network
 from chassis.facts import handlers_in
 from chassis.migrate import migrations_of
+from chassis.outbound import OutboundClient
 from chassis.sealing import Keyring
-from chassis.service import Service
+from chassis.service import Running, Service
 from execution.api import agents, model_credentials, orchestrations, runs
+from execution.clients.agents import AgentKinds
+from execution.clients.http_agent import HttpRunner
+from execution.clients.llm import Endpoint, LlmRunner
 from execution.clients.objects import open_objects
 from execution.consumers import subscriptions, workspaces
+from execution.jobs.leases import reap_leases
+from execution.jobs.months import keep_months
 from execution.settings import Settings
+from execution.usecases.admission import admission
+from execution.usecases.engine_loop import Options, engine
 from execution.usecases.signals import RunSignals
 
 
 def build(settings: Settings) -> Service:
     """The execution service."""
+    keyring = Keyring.read(settings.key_encryption_file) if settings.key_encryption_file else None
+    objects = open_objects(settings.object_directory, keyring)
+    signals = RunSignals(settings.database_url.get_secret_value())
+    models = LlmRunner(_outbound(settings, with_embedded=True), embedded=_embedded(settings))
+    kinds = AgentKinds({"llm": models, "http": HttpRunner(_outbound(settings, with_embedded=False))})
+    options = Options(
+        agents=kinds, objects=objects, keyring=keyring, slots=settings.slots, on_ended=signals.ended
+    )  # fmt: skip
+
+    async def warm_models(_: Running) -> None:
+        await models.warm()
+
     service = Service(
         "execution",
         settings,
         migrations_of(execution),
         routers=[agents.router, orchestrations.router, model_credentials.router, runs.router],
         consumers=handlers_in(workspaces, subscriptions),
+        jobs=[reap_leases, keep_months],
+        workers=[engine(options), admission(), warm_models],
     )
-    keyring = Keyring.read(settings.key_encryption_file) if settings.key_encryption_file else None
     service.api.state.keyring = keyring
-    service.api.state.objects = open_objects(settings.object_directory, keyring)
-    service.api.state.signals = RunSignals(settings.database_url.get_secret_value())
+    service.api.state.objects = objects
+    service.api.state.signals = signals
     return service
+
+
+def _embedded(settings: Settings) -> Endpoint | None:
+    if settings.embedded_model_url is None:
+        return None
+    key = settings.embedded_model_key_file
+    return Endpoint(settings.embedded_model_url, key.read_text().strip() if key else None)
+
+
+def _outbound(settings: Settings, *, with_embedded: bool) -> OutboundClient:
+    """The one client for addresses that callers supply; only models reach the embedded one."""
+    allow: list[Network | str] = [ip_network(entry) if "/" in entry else entry for entry in settings.outbound_allow]
+    if with_embedded and settings.embedded_model_url:
+        allow.append(urlsplit(settings.embedded_model_url).netloc)
+    return OutboundClient("execution", allow=allow)

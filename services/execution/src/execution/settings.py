@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chassis.settings import MEBIBYTE, ServiceSettings
+from chassis.settings import MEBIBYTE, Names, ServiceSettings
 
 
 class Settings(ServiceSettings):
@@ -17,3 +17,10 @@ class Settings(ServiceSettings):
     """The keyring that seals provider keys and objects (`chassis.sealing`, mode 0600); without it none is stored."""
     object_directory: Path | None = None
     """Where inputs and outputs above 64 KB are kept; without it they are refused. More than one host must share it."""
+    embedded_model_url: str | None = None
+    """Where the model that comes with the product answers, in OpenAI's protocol."""
+    embedded_model_key_file: Path | None = None
+    outbound_allow: Names = ()
+    """Networks (`10.0.0.0/8`) and `host:port` that agents may call although they are not public."""
+    slots: int = 256
+    """Runs that one worker has in hand at once."""
