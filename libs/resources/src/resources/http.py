@@ -60,8 +60,9 @@ class Listing(Generic[Out]):
         }
         """What the route's decorator is told, for the OpenAPI document."""
 
-    def query(self, request: Request) -> ListQuery:
+    async def query(self, request: Request) -> ListQuery:
         """The list a request asks for; InvalidError names every mistake."""
+        # async although it waits for nothing: FastAPI would run a plain function in a thread, which costs more than it.
         resource, reader, known = self.resource, FilterReader(self.resource.filters), dict.fromkeys(_PARAMETERS, "")
         filters: list[Condition | Group | None] = []
         for name, text in request.query_params.multi_items():
@@ -159,7 +160,7 @@ def _parameter(name: str, description: str, schema: dict[str, Any]) -> dict[str,
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
-def _expected(if_match: Annotated[str | None, Header()] = None) -> int | None:
+async def _expected(if_match: Annotated[str | None, Header()] = None) -> int | None:
     return read_version(if_match)
 
 
