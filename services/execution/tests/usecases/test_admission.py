@@ -11,7 +11,7 @@ import pytest
 from services.execution.tests.engine_stage import EngineStage, Place, make_engine_stage
 
 from chassis.ids import new_id
-from execution.clients.dispatch import Delivery, Line
+from execution.clients.dispatch import Line
 from execution.usecases.admission import Admission, Candidate, sweeper, take_turns
 from remit_local.testing import Servers
 

@@ -59,7 +59,7 @@ async def test_a_second_message_for_a_live_run_changes_nothing(engine: EngineSta
 
     async def wait(_: dict[str, Any]) -> Any:
         await go.wait()
-        return 1
+        return "gone"
 
     engine.agents.behaviours["wait"] = wait
     run_id = await engine.queue_run(place, await engine.agent(place, "wait"))

@@ -8,6 +8,7 @@ used of aiormq below its public methods (`Channel.lock`, `delivery_tag`, `confir
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
@@ -27,6 +28,7 @@ DELIVERY_LIMIT = 20
 QUEUE_LIMIT = 100_000
 CONFIRM_SECONDS = 10.0
 CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
 
 _BODY = struct.Struct(">16s16sq")
 _FRAME = struct.Struct(">BHI")
@@ -112,7 +114,15 @@ class Line:
 
     async def close(self) -> None:
         """Hang up: what was not acknowledged goes to somebody else."""
-        self._flush()
+        if not self.lost.is_set():
+            # What was acknowledged is to be with the broker before we go.
+            drained = self._loop.create_future()
+            frame = ChannelFrame(payload=b"".join(self._answers), should_close=False, drain_future=drained)
+            self._answers.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._channel.write_queue.put(frame)
+                    await drained
         self.lost.set()
         await self._connection.close()
 
