@@ -92,7 +92,7 @@ INDEXES = (
 # The bounds of a month as UUIDv7: 48 bits of milliseconds, then nothing but zeros.
 FUNCTIONS = (
     """create function first_id_at(moment timestamptz) returns uuid language sql immutable strict as $$
-  select rpad(lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0'), 32, '0')::uuid $$""",
+  select rpad(lpad(to_hex(floor(extract(epoch from moment) * 1000)::bigint), 12, '0'), 32, '0')::uuid $$""",
     f"""create function run_make_months(ahead integer) returns integer {DEFINER} as $$
 declare month timestamp; class smallint; parent text; leaf text; made integer := 0;
 begin
