@@ -13,6 +13,7 @@ from gateway.usecases import gateways
 from gateway.usecases.gateways import MAX_RATE
 from resources.http import CountOut, ExpectedVersion, Listing
 from resources.listing import ListQuery
+from resources.patches import PatchIn
 from resources.versions import etag
 
 router = Router("gateway", prefix="/v1/gateways")
@@ -58,10 +59,8 @@ class GatewayOut(BaseModel):
         return cls.model_validate(row)
 
 
-class UpdateGatewayIn(BaseModel):
+class UpdateGatewayIn(PatchIn):
     """A merge patch: what is left out stays. Only what the edge obeys can be changed."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: Annotated[str, Field(min_length=1, max_length=100)] = ""
     global_rate_limit: Rate = 1
@@ -96,7 +95,6 @@ async def update_gateway(
     uow: Uow, gateway_id: UUID, body: UpdateGatewayIn, expected: ExpectedVersion, response: Response
 ) -> GatewayOut:
     """Change the name or the limits; they hold at the edge within two seconds."""
-    changes: dict[str, Any] = body.model_dump(exclude_unset=True)
-    gateway = await gateways.update_gateway(uow, gateway_id, expected_version=expected, changes=changes)
+    gateway = await gateways.update_gateway(uow, gateway_id, expected_version=expected, changes=body.given())
     response.headers["ETag"] = etag(gateway.version)
     return GatewayOut.of(gateway)

@@ -14,6 +14,7 @@ from chassis.uow import UnitOfWork
 from contracts.gateway import GatewayCreated, GatewayRestated, GatewayState, GatewayUpdated
 from gateway.tables.gateways import Gateway
 from resources.listing import Resource, counter, lister
+from resources.patches import apply_patch
 from resources.versions import require_version
 
 G = TypeVar("G", bound=GatewayState)
@@ -86,14 +87,8 @@ async def update_gateway(
     """Change the name or the limits; nothing is published where nothing differs."""
     gateway = await uow.get(Gateway, gateway_id, lock=True)
     require_version(gateway.version, expected_version)
-    different = {name: value for name, value in changes.items() if getattr(gateway, name) != value}
-    if not different:
-        return gateway
-    for name, value in different.items():
-        setattr(gateway, name, value)
-    gateway.version += 1
-    gateway.updated_at = uow.now
-    uow.emit(_state(GatewayUpdated, gateway))
+    if apply_patch(uow, gateway, changes):
+        uow.emit(_state(GatewayUpdated, gateway))
     return gateway
 
 
