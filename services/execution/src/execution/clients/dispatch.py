@@ -84,7 +84,8 @@ class Line:
         self.lost = asyncio.Event()
         for part in (connection, channel):
             part.closing.add_done_callback(lambda _: self.lost.set())
-        routing = commands.Basic.Publish(exchange="", routing_key=queue)
+        # An exchange of its own: whoever may write the broker's default exchange reaches every service's queues.
+        routing = commands.Basic.Publish(exchange=queue, routing_key=queue)
         persistent = pamqp.header.ContentHeader(
             body_size=_BODY.size, properties=commands.Basic.Properties(delivery_mode=2)
         )
@@ -103,7 +104,9 @@ class Line:
             async with asyncio.timeout(CONNECT_SECONDS):
                 connection = await aiormq.connect(amqp_url)
                 channel = await connection.channel(publisher_confirms=True)
+                await channel.exchange_declare(queue, exchange_type="direct", durable=True)
                 await channel.queue_declare(queue, durable=True, arguments=_arguments())
+                await channel.queue_bind(queue, exchange=queue, routing_key=queue)
                 if prefetch:
                     await channel.basic_qos(prefetch_count=prefetch)
         except (OSError, TimeoutError, aiormq.exceptions.AMQPError) as error:
