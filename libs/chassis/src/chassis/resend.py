@@ -32,10 +32,12 @@ class Resender:
     """Answers `ResendFacts` from the log; runs in every relay process, the standby ones too."""
 
     def __init__(self, relay_dsn: str) -> None:
+        self._asked = False
         self._pool = asyncpg.create_pool(relay_dsn, min_size=0, max_size=1, timeout=5, command_timeout=10)
 
     async def answer(self, question: ResendFacts) -> FactsResent:
         """One page of the asked range: the facts that are there, and what of it exists nowhere any more."""
+        self._asked = True
         await self._pool
         async with self._pool.acquire() as connection:
             rows = await connection.fetch(PAGE, question.first, question.last, PAGE_FACTS, PAGE_BYTES)
@@ -46,5 +48,6 @@ class Resender:
         )
 
     async def close(self) -> None:
-        """Let the connection go."""
-        await self._pool.close()
+        """Let the connection go; a pool that was never asked for one cannot be closed."""
+        if self._asked:
+            await self._pool.close()
