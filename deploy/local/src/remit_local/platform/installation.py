@@ -147,7 +147,8 @@ class Installation:
 
     def _broker_user(self, service: str) -> Definitions:
         """Rights of one service: its own stream, queues and replies; the commands it may send; every stream to read."""
-        own = rf"facts\.{service}|replies\.{service}\..*|engine\.{service}\..*"
+        engine = r"|engine\.runs" if service == "execution" else ""
+        own = rf"facts\.{service}|replies\.{service}\..*{engine}"
         return service_user(
             role(service),
             self.password(f"broker_{service}"),
