@@ -201,7 +201,7 @@ def recorder(*facts: type[Thing]) -> Handler:
 
 async def until(check: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
-        while not await check():
+        while not await check():  # noqa: ASYNC110  (what is waited for happens in a database)
             await asyncio.sleep(0.02)
 
 

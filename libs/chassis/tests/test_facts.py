@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
+from libs.chassis.tests.stage import Stage, delete_stream, happened, recorder, until
 from sqlalchemy import text
 
 from chassis.errors import UnavailableError
@@ -14,7 +15,6 @@ from chassis.outbox import new_epoch
 from chassis.stream import stream_of
 from chassis.uow import UnitOfWork
 from contracts.chassis import FactsResent
-from libs.chassis.tests.stage import Stage, delete_stream, happened, recorder, until
 
 pytestmark = pytest.mark.anyio
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import aio_pika
 import asyncpg
 import pytest
+from libs.chassis.tests.stage import Stage, happened, recorder, until
 from rstream import schema
 
 from chassis import outbox
@@ -15,7 +16,6 @@ from chassis.fact_message import Attestation, attestation_of, encode, encode_att
 from chassis.ids import new_id
 from chassis.outbox import MOVE, READ, Notifier
 from chassis.stream import Link, LostError, StreamPlace, stream_of
-from libs.chassis.tests.stage import Stage, happened, recorder, until
 
 pytestmark = pytest.mark.anyio
 
@@ -269,12 +269,14 @@ async def test_the_relay_attests_and_the_signature_holds(stage: Stage, tmp_path:
 
 
 async def test_a_link_leaves_its_block_when_something_dies(stage: Stage) -> None:
-    with pytest.raises(LostError, match="database"):
-        async with Link(
-            stage.place, "doomed", (stream_of(stage.producer),), dsn=stage.dsn(stage.producer, "relay")
-        ) as link:
+    async def wait_inside() -> None:
+        streams, dsn = (stream_of(stage.producer),), stage.dsn(stage.producer, "relay")
+        async with Link(stage.place, "doomed", streams, dsn=dsn) as link:
             await stage.sql(stage.producer, "select pg_terminate_backend($1)", link.database.get_server_pid())
             await asyncio.sleep(20)
+
+    with pytest.raises(LostError, match="database"):
+        await wait_inside()
     assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
     nowhere = StreamPlace("127.0.0.1", 1, "guest", "guest")
     with pytest.raises(OSError):

@@ -5,14 +5,6 @@ from dataclasses import dataclass, field
 
 import asyncpg
 import pytest
-
-from chassis import migration
-from chassis.fact_message import Attestation, RawFact
-from chassis.ids import new_id
-from chassis.outbox import Connection
-from chassis.reading import Gap
-from chassis.sink import SinkLoop
-from contracts.chassis import FactsResent
 from libs.chassis.tests.stage import (
     Stage,
     delete_stream,
@@ -23,6 +15,14 @@ from libs.chassis.tests.stage import (
     until,
     with_role,
 )
+
+from chassis import migration
+from chassis.fact_message import Attestation, RawFact
+from chassis.ids import new_id
+from chassis.outbox import Connection
+from chassis.reading import Gap
+from chassis.sink import SinkLoop
+from contracts.chassis import FactsResent
 from remit_local.testing import Servers
 
 pytestmark = pytest.mark.anyio
@@ -117,6 +117,8 @@ async def test_one_writer_takes_all_producers_and_quarantines_what_no_table_take
     wanted = [*range(1, 61), *range(62, 101)]
     assert await hall.stored(hall.first) == wanted
     assert await hall.stored(hall.second) == wanted
+    foreign = "select count(*) from entry where type not like producer || '.%'"
+    assert await hall.first.value(hall.name, foreign) == 0
     parked = await hall.first.sql(hall.name, "select sequence from parked_fact")
     assert [row["sequence"] for row in parked] == [61, 61]
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import aio_pika
 import pytest
+from libs.chassis.tests.stage import Stage, happened, until
 from sqlalchemy import text
 
 from chassis.asking import Asker, ask_by, restate_by
@@ -22,7 +23,6 @@ from chassis.uow import UnitOfWork
 from chassis.work import Worker, command
 from contracts.chassis import RestateRows
 from contracts.envelope import Command, Reply
-from libs.chassis.tests.stage import Stage, happened, until
 
 pytestmark = pytest.mark.anyio
 
@@ -154,7 +154,7 @@ async def test_the_same_message_twice_is_done_once_and_answered_twice(floor: Flo
         exchange = await channel.get_exchange(work_exchange(floor.stage.consumer))
         await exchange.publish(message, command_name(floor.contract))
         async with asyncio.timeout(20):
-            while (answer := await mine.get(fail=False)) is None:
+            while (answer := await mine.get(fail=False)) is None:  # noqa: ASYNC110  (basic.get has no event)
                 await asyncio.sleep(0.02)
         answers.append(answer.body)
     assert floor.calls == ["once"]

@@ -7,6 +7,7 @@ import inspect
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 from uuid import UUID
@@ -197,16 +198,18 @@ class FactLoop:
         FACTS_APPLIED.labels(self.service, self.producer).inc(len(batch.facts) - self._parking.parked)
 
     async def _store(self, facts: Sequence[RawFact], saved: Position, position: Position) -> None:
-        organization_id = facts[0].organization_id if facts else NOBODY
-        self._parking.begin()
-        async with self._units.begin(Caller.system(organization_id, f"{self.service}.facts")) as uow:
-            # First: the loser of a race must not take the winner's rows for poison.
-            await advance(uow._raw, [(self.producer, saved, position)])  # noqa: SLF001
-            if facts:
-                await self._parking.apply(
-                    facts, lambda some: self._apply(uow, some), lambda *why: self._park(uow, *why)
-                )
-        self._parking.committed()
+        caller = Caller.system(facts[0].organization_id if facts else NOBODY, f"{self.service}.facts")
+
+        async def store(careful: bool) -> None:  # noqa: FBT001
+            async with self._units.begin(caller) as uow:
+                # First: the loser of a race must not take the winner's rows for poison.
+                await advance(uow._raw, [(self.producer, saved, position)])  # noqa: SLF001
+                if careful:
+                    await self._parking.apply(facts, partial(self._apply_whole, uow), partial(self._park, uow))
+                elif facts:
+                    await self._apply(uow, facts)
+
+        await self._parking.commit(facts, store)
         if self._parking.parked:
             FACTS_PARKED.labels(self.service, self.producer).inc(self._parking.parked)
 
@@ -215,21 +218,24 @@ class FactLoop:
         await uow.become(Caller.system(raw.organization_id, f"{self.service}.facts"))
         await park(uow._raw, raw, error)  # noqa: SLF001
 
+    async def _apply_whole(self, uow: UnitOfWork, facts: Sequence[RawFact]) -> None:
+        async with uow._savepoint():  # noqa: SLF001
+            await self._apply(uow, facts)
+
     async def _apply(self, uow: UnitOfWork, facts: Sequence[RawFact]) -> None:
         batches: dict[tuple[Handler, UUID], list[ReceivedFact]] = defaultdict(list)
-        async with uow._savepoint():  # noqa: SLF001
-            for raw in facts:
-                received = _received(raw, self._contracts[raw.type])
-                for handler in self._handlers[raw.type]:
-                    if handler.batch:
-                        batches[handler, raw.organization_id].append(received)
-                    else:
-                        await self._call(uow, handler, raw, received)
-            for (handler, organization_id), some in batches.items():
-                await uow.become(Caller.system(organization_id, f"{self.service}.facts"))
-                setting = f"select set_config('app.organization_ids', '{{{organization_id}}}', true)"
-                await uow._raw.execute(setting)  # noqa: SLF001
-                await handler.call(uow, some)
+        for raw in facts:
+            received = _received(raw, self._contracts[raw.type])
+            for handler in self._handlers[raw.type]:
+                if handler.batch:
+                    batches[handler, raw.organization_id].append(received)
+                else:
+                    await self._call(uow, handler, raw, received)
+        for (handler, organization_id), some in batches.items():
+            await uow.become(Caller.system(organization_id, f"{self.service}.facts"))
+            setting = f"select set_config('app.organization_ids', '{{{organization_id}}}', true)"
+            await uow._raw.execute(setting)  # noqa: SLF001
+            await handler.call(uow, some)
 
     async def _call(self, uow: UnitOfWork, handler: Handler, raw: RawFact, received: ReceivedFact) -> None:
         await uow.become(_causing(self.service, raw, received.envelope))

@@ -94,23 +94,28 @@ class _Turn:
         self.relay, self.link, self.database = relay, link, link.database
         self.log = logger(service=relay.service)
         self.clock = asyncio.get_running_loop().time
-        self.epoch = self.head = self.published = self.acknowledged = self.confirmed = self.attestations = 0
+        self.epoch = self.head = self.taken = self.published = self.acknowledged = self.confirmed = (
+            self.attestations
+        ) = 0
         self.window: list[int] = []
         self.heard = self.saved_at = self.clock()
         self.attested_at = self.kept_at = float("-inf")
 
     async def run(self) -> None:
         await self._start()
+        rows: Sequence[asyncpg.Record] = ()
         while True:
             self.link.check()
             self.relay.stir.clear()
             self._check_confirms()
-            rows = await self._next_rows() if len(self.window) < WINDOW else []
-            if rows:
-                await self._publish(rows)
+            # The database moves the next rows while we encode and send those before.
+            rows, _ = await asyncio.gather(self._next_rows(), self._publish(rows))
             await self._upkeep()
-            if not (self.relay.due or self.published < self.head) or len(self.window) == WINDOW:
+            if not rows and not self._can_go_on():
                 await self._rest()
+
+    def _can_go_on(self) -> bool:
+        return len(self.window) < WINDOW and (self.relay.due or self.taken < self.head)
 
     async def _start(self) -> None:
         client = self.link.client
@@ -142,7 +147,7 @@ class _Turn:
         if have > self.head:
             self.log.error("log_forgot_facts", first=self.head + 1, last=have)
             self.epoch, self.head = await new_epoch(self.database, self.relay.stream, above=have), have
-        self.published = self.acknowledged = have
+        self.taken = self.published = self.acknowledged = have
         self.confirmed = min(have, self.confirmed)
 
     async def _broker_has(self) -> int:
@@ -171,23 +176,30 @@ class _Turn:
             raise LostError(f"{CONFIRM_SECONDS} s without a confirm")
 
     async def _next_rows(self) -> Sequence[asyncpg.Record]:
-        if self.published < self.head:
-            rows = await self.database.fetch(READ, self.published, BATCH)
-            if not rows or rows[0]["sequence"] != self.published + 1:
-                # Nobody has them: a new epoch's void, or beyond retention. A reader finds the gap, asks, and is told.
-                first = rows[0]["sequence"] if rows else self.head + 1
-                self.log.error("numbers_without_facts", first=self.published + 1, last=first - 1)
-                self.published = first - 1
-            return rows
-        if not self.relay.due:
+        if not self._can_go_on():
             return ()
+        if self.taken < self.head:
+            return await self._logged_rows()
         self.relay.due = False
         rows = await self.database.fetch(MOVE, self.relay.stream, self.epoch, self.head, BATCH)
         self.head += len(rows)
+        self.taken = self.head
         self.relay.due = self.relay.due or len(rows) == BATCH
         return rows
 
+    async def _logged_rows(self) -> Sequence[asyncpg.Record]:
+        rows = await self.database.fetch(READ, self.taken, BATCH)
+        if not rows or rows[0]["sequence"] != self.taken + 1:
+            # Nobody has them: a new epoch's void, or beyond retention. A reader finds the gap, asks, and is told.
+            first = rows[0]["sequence"] if rows else self.head + 1
+            self.log.error("numbers_without_facts", first=self.taken + 1, last=first - 1)
+            self.taken = self.published = first - 1
+        self.taken = rows[-1]["sequence"] if rows else self.taken
+        return rows
+
     async def _publish(self, rows: Sequence[asyncpg.Record]) -> None:
+        if not rows:
+            return
         with span("publish facts", service=self.relay.service, facts=len(rows)):
             frame: list[schema.Message] = []
             size = 0
@@ -199,7 +211,7 @@ class _Turn:
                 frame.append(message)
                 size += len(message.data) + 12
             await self.link.client.send_publish_frame(schema.Publish(0, frame))
-        self.published = rows[-1]["sequence"]
+        self.published = max(self.published, rows[-1]["sequence"])
         self.window.append(self.published)
 
     async def _upkeep(self) -> None:

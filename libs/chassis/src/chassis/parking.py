@@ -50,13 +50,17 @@ class Parking:
         self._in_a_row = self._was_in_a_row = 0
         self.parked = 0
 
-    def begin(self) -> None:
-        """A transaction begins."""
-        self._in_a_row, self.parked = self._was_in_a_row, 0
-
-    def committed(self) -> None:
-        """It was committed."""
-        self._was_in_a_row = self._in_a_row
+    async def commit(self, facts: Sequence[RawFact], store: Callable[[bool], Awaitable[None]]) -> None:
+        """Run the transaction of these facts: first without savepoints; if it met poison, once more and `careful`."""
+        self.parked, self._in_a_row = 0, self._was_in_a_row
+        try:
+            await store(False)
+            self._was_in_a_row = 0 if facts else self._was_in_a_row
+        except Exception as error:
+            if not is_poison(error):
+                raise
+            await store(True)
+            self._was_in_a_row = self._in_a_row
 
     async def apply(
         self, facts: Sequence[RawFact], apply: Apply, park: Callable[[RawFact, Exception], Awaitable[None]]
@@ -87,9 +91,9 @@ class Parking:
             raise StopError(fact, f"{PARKED_IN_A_ROW} facts in a row could not be applied") from error
 
 
-async def park(connection: Any, fact: RawFact, error: Exception) -> None:
+async def park(connection: Any, fact: RawFact, error: Exception, reader: str = "") -> None:
     """Put a fact aside, with the reason; its numbers and bytes stay whole, so that it can be replayed."""
     await connection.execute(
-        _PARK, stream_of(fact.producer), fact.sequence, fact.organization_id, fact.id, fact.type, fact.message,
+        _PARK, reader + stream_of(fact.producer), fact.sequence, fact.organization_id, fact.id, fact.type, fact.message,
         f"{type(error).__name__}: {error}"[:500],
     )  # fmt: skip

@@ -105,7 +105,7 @@ class Reader:
     async def start(self) -> None:
         """Subscribe at the last fact, not after it: beyond its end the broker would wait silently."""
         client = self._link.client
-        client.add_handler(schema.Deliver, lambda _: None, str(self._number))  # rstream routes by this name
+        client.add_handler(schema.Deliver, lambda _: None, str(self._number))
         await client.run_queue_listener_task(self._number, self._on_chunk)
         await self._subscribe(max(0, self.position.offset))
         if self.position.offset >= 0:
@@ -121,6 +121,8 @@ class Reader:
         await self._subscribe(offset)
 
     def _on_chunk(self, chunk: schema.Deliver) -> None:
+        if chunk.subscription_id != self._number:
+            return  # rstream hands every subscription's chunks to every subscriber of the connection
         self._sure_by = float("inf")
         self._chunks.append(chunk)
         self._stir.set()
@@ -254,9 +256,12 @@ def _age_seconds(word: Attestation) -> float:
     return abs((utc_now() - datetime.fromisoformat(word.attested_at)).total_seconds())
 
 
-async def read_positions(connection: Any, producers: Iterable[str]) -> dict[str, Position]:
-    """Where this service stands with each producer; a new one starts before its first fact."""
-    streams = {stream_of(producer): producer for producer in producers}
+async def read_positions(connection: Any, producers: Iterable[str], reader: str = "") -> dict[str, Position]:
+    """Where this service stands with each producer; a new one starts before its first fact.
+
+    `reader` tells two readers of one service apart: each has a place of its own in the same stream.
+    """
+    streams = {reader + stream_of(producer): producer for producer in producers}
     await connection.execute(
         "insert into fact_offset select unnest($1::text[]), 0, -1, 1 on conflict do nothing", list(streams)
     )
@@ -266,9 +271,12 @@ async def read_positions(connection: Any, producers: Iterable[str]) -> dict[str,
     return {streams[row["stream"]]: Position(row["sequence"], row["stream_offset"], row["epoch"]) for row in rows}
 
 
-async def advance(connection: Any, moves: Iterable[tuple[str, Position, Position]]) -> None:
+async def advance(connection: Any, moves: Iterable[tuple[str, Position, Position]], reader: str = "") -> None:
     """Compare and set each producer's offset (before, after), first in the transaction; TakenOverError when stale."""
-    rows = [(stream_of(name), old.sequence, new.sequence, new.offset, new.epoch) for name, old, new in sorted(moves)]
+    rows = [
+        (reader + stream_of(name), old.sequence, new.sequence, new.offset, new.epoch)
+        for name, old, new in sorted(moves)
+    ]
     done = await connection.execute(_ADVANCE, *map(list, zip(*rows, strict=True)))
     if done != f"UPDATE {len(rows)}":
         raise TakenOverError("another process has moved an offset")

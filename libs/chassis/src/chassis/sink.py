@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import asyncpg
@@ -17,6 +18,8 @@ from chassis.stream import Link, LostError, StreamPlace, keep_running, stream_of
 from chassis.telemetry import FACTS_APPLIED, FACTS_PARKED
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+SINK = "sink."
+"""Before a stream's name: the place of the one writer, beside that of the service's own consumers of the stream."""
 
 
 class RawSink(Protocol):
@@ -64,7 +67,7 @@ class SinkLoop:
         streams = tuple(stream_of(producer) for producer in self.producers)
         name = f"remit {self.service} sink"
         async with Link(self._place, name, streams, dsn=self._dsn, lock=f"sink:{self.service}") as link:
-            saved = await read_positions(link.database, self.producers)
+            saved = await read_positions(link.database, self.producers, SINK)
             self._readers = [
                 Reader(link, self.service, producer, saved[producer], self._ask,
                        stir=stir, trust=self._trust, number=number)
@@ -100,23 +103,27 @@ class SinkLoop:
             for reader, batch in batches.items()
             if batch.position != saved[reader.producer]
         ]
-        self._parking.begin()
-        async with database.transaction():
-            if moves:
-                await advance(database, moves)
-            if facts:
-                await self._parking.apply(
-                    facts, lambda some: self._store(database, some), lambda fact, error: park(database, fact, error)
-                )
-            if notes:
-                await self._sink.note(database, notes)
-        self._parking.committed()
+
+        async def store(careful: bool) -> None:  # noqa: FBT001
+            async with database.transaction():
+                if moves:
+                    await advance(database, moves, SINK)
+                if careful:
+                    await self._parking.apply(
+                        facts, partial(self._store_whole, database), partial(park, database, reader=SINK)
+                    )
+                elif facts:
+                    await self._sink.store(database, facts)
+                if notes:
+                    await self._sink.note(database, notes)
+
+        await self._parking.commit(facts, store)
         for reader, batch in batches.items():
             FACTS_APPLIED.labels(self.service, reader.producer).inc(len(batch.facts))
         if self._parking.parked:
             FACTS_PARKED.labels(self.service, "").inc(self._parking.parked)
 
-    async def _store(self, database: Connection, facts: Sequence[RawFact]) -> None:
+    async def _store_whole(self, database: Connection, facts: Sequence[RawFact]) -> None:
         async with database.transaction():
             await self._sink.store(database, facts)
 
