@@ -3,9 +3,11 @@
 import billing
 from billing.api import subscriptions, usage
 from billing.consumers import counts, organizations, steps
+from billing.jobs.periods import renew_subscriptions
 from billing.settings import Settings
 from billing.usecases.across import restate_subscriptions
 from chassis.facts import handlers_in
+from chassis.jobs import every
 from chassis.migrate import migrations_of
 from chassis.service import Service
 
@@ -18,5 +20,6 @@ def build(settings: Settings) -> Service:
         migrations=migrations_of(billing),
         routers=[subscriptions.router, usage.router],
         consumers=handlers_in(organizations, steps, counts),
+        jobs=[every(seconds=60)(renew_subscriptions)],
         restate={"subscription": restate_subscriptions},
     )

@@ -1,15 +1,16 @@
 """Routes of what was used and what it cost."""
 
 from datetime import date, datetime, timedelta
-from typing import Annotated, Self
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import Query
+from fastapi import Depends, Query, Response
 from pydantic import BaseModel, Field
 
-from billing.tables.usage import UsageEvent, UsageRecord
-from billing.usecases import usage
+from billing.usecases import months, usage
 from chassis.http import Router, Uow
+from resources.http import Listing
+from resources.listing import ListQuery
 
 router = Router("usage", prefix="/v1")
 
@@ -47,18 +48,7 @@ class UsageRecordOut(BaseModel):
     storage_bytes: int
     gateways_count: int
     cost_usd_micros: int
-
-    @classmethod
-    def of(cls, row: UsageRecord) -> Self:
-        """The public form of a row."""
-        return cls.model_validate(row, from_attributes=True)
-
-
-class UsageRecordsOut(BaseModel):
-    """Months, newest first."""
-
-    items: list[UsageRecordOut]
-    next_cursor: str | None = None
+    updated_at: datetime
 
 
 class UsageEventOut(BaseModel):
@@ -81,17 +71,9 @@ class UsageEventOut(BaseModel):
     occurred_at: datetime
     booked_at: datetime
 
-    @classmethod
-    def of(cls, row: UsageEvent) -> Self:
-        """The public form of a row."""
-        return cls.model_validate(row, from_attributes=True)
 
-
-class UsageEventsOut(BaseModel):
-    """A page of booked attempts in the order of their making."""
-
-    items: list[UsageEventOut]
-    next_cursor: str | None
+RECORD_LIST = Listing(months.USAGE_RECORDS, UsageRecordOut)
+EVENT_LIST = Listing(usage.USAGE_EVENTS, UsageEventOut)
 
 
 @router.get("/usage", permission="usage:read")
@@ -104,27 +86,23 @@ async def get_usage(
     """What was used between two UTC days (the last 30, if none are given), by organization, agent, model or day."""
     last = last_day or uow.now.date()
     first = first_day or last - timedelta(days=29)
-    groups = await usage.get_usage(uow, group_by=group_by, first_day=first, last_day=last)
+    found = await usage.get_usage(uow, group_by=group_by, first_day=first, last_day=last)
     return UsageOut(
         group_by=group_by,
         first_day=first,
         last_day=last,
-        items=[UsageGroupOut(**group) for group in groups],
-        total_cost_usd_micros=sum(group["cost_usd_micros"] for group in groups),
+        items=[UsageGroupOut(**group) for group in found.groups],
+        total_cost_usd_micros=found.total_cost_usd_micros,
     )
 
 
-@router.get("/usage-records", permission="usage:read")
-async def list_usage_records(uow: Uow) -> UsageRecordsOut:
-    """The organization's months."""
-    return UsageRecordsOut(items=[UsageRecordOut.of(row) for row in await usage.list_usage_records(uow)])
+@router.get("/usage-records", permission="usage:read", **RECORD_LIST.options)
+async def list_usage_records(uow: Uow, query: Annotated[ListQuery, Depends(RECORD_LIST.query)]) -> Response:
+    """The organization's months, newest first."""
+    return RECORD_LIST.answer(await months.list_usage_records(uow, query))
 
 
-@router.get("/usage-events", permission="usage:read")
-async def list_usage_events(
-    uow: Uow, run_id: UUID, limit: Annotated[int, Query(ge=1, le=200)] = 50, cursor: UUID | None = None
-) -> UsageEventsOut:
-    """What one run used, attempt by attempt."""
-    rows = await usage.list_usage_events(uow, run_id=run_id, limit=limit, after=cursor)
-    items = [UsageEventOut.of(row) for row in rows[:limit]]
-    return UsageEventsOut(items=items, next_cursor=str(items[-1].id) if len(rows) > limit else None)
+@router.get("/usage-events", permission="usage:read", **EVENT_LIST.options)
+async def list_usage_events(uow: Uow, query: Annotated[ListQuery, Depends(EVENT_LIST.query)]) -> Response:
+    """What was booked, attempt by attempt in the order of their making: of one run by `run_id`."""
+    return EVENT_LIST.answer(await usage.list_usage_events(uow, query))

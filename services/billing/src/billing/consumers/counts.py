@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from billing.usecases import usage
+from billing.usecases import months
 from chassis.facts import on
 from chassis.uow import UnitOfWork
 from contracts.execution import AgentCreated, AgentDeleted, AgentState, AgentUpdated
@@ -22,17 +22,17 @@ from contracts.identity import (
 async def count_user(uow: UnitOfWork, fact: UserState) -> None:
     """A user counts until it is deleted."""
     alive = not isinstance(fact, UserDeleted) and fact.status != "deleted"
-    await usage.count_thing(uow, noun="user", thing_id=fact.user_id, alive=alive, version=fact.version)
+    await months.count_thing(uow, noun="user", thing_id=fact.user_id, alive=alive, version=fact.version)
 
 
 @on(AgentCreated, AgentUpdated, AgentDeleted)
 async def count_agent(uow: UnitOfWork, fact: AgentState) -> None:
     """An agent counts until it is deleted."""
     alive = not isinstance(fact, AgentDeleted)
-    await usage.count_thing(uow, noun="agent", thing_id=fact.agent_id, alive=alive, version=fact.version)
+    await months.count_thing(uow, noun="agent", thing_id=fact.agent_id, alive=alive, version=fact.version)
 
 
 @on(GatewayCreated, GatewayUpdated, GatewayRestated)
 async def count_gateway(uow: UnitOfWork, fact: GatewayState) -> None:
     """A gateway counts."""
-    await usage.count_thing(uow, noun="gateway", thing_id=fact.gateway_id, alive=True, version=fact.version)
+    await months.count_thing(uow, noun="gateway", thing_id=fact.gateway_id, alive=True, version=fact.version)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from billing.usecases import usage
+from billing.usecases import booking
 from chassis.facts import ReceivedFact, on
 from chassis.uow import UnitOfWork
 from contracts.execution import RunQueued, StepCompleted, StepEnded, StepFailed
@@ -13,11 +13,11 @@ from contracts.execution import RunQueued, StepCompleted, StepEnded, StepFailed
 @on(StepCompleted, StepFailed, batch=True)
 async def book_steps(uow: UnitOfWork, facts: Sequence[ReceivedFact]) -> None:
     """Each attempt is booked once, failed ones too: their tokens were spent."""
-    await usage.book_steps(uow, [received.fact for received in facts if isinstance(received.fact, StepEnded)])
+    await booking.book_steps(uow, [received.fact for received in facts if isinstance(received.fact, StepEnded)])
 
 
 @on(RunQueued, batch=True)
 async def count_runs(uow: UnitOfWork, facts: Sequence[ReceivedFact]) -> None:
     """Each run counts in the month it was accepted in."""
     runs = [(received.fact, received.envelope.time) for received in facts if isinstance(received.fact, RunQueued)]
-    await usage.count_runs(uow, runs)
+    await booking.count_runs(uow, runs)

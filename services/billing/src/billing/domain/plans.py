@@ -24,6 +24,15 @@ PLANS: dict[str, Plan] = {
 }
 
 
+def period_of(time: datetime, billing_cycle: str) -> tuple[datetime, datetime]:
+    """The billing period a time lies in: a UTC month, or a UTC year for who pays annually."""
+    start, end = month_of(time)
+    if billing_cycle == "annual":
+        start = start.replace(month=1)
+        end = start.replace(year=start.year + 1)
+    return start, end
+
+
 def month_of(time: datetime) -> tuple[datetime, datetime]:
     """The UTC month a time lies in: its first moment, and the next month's."""
     start = time.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import UniqueConstraint
+from sqlalchemy import Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from billing.tables import Row
@@ -16,7 +16,7 @@ class Subscription(Row):
     """What an organization may use, and until when."""
 
     __tablename__ = "subscription"
-    __table_args__ = (UniqueConstraint("organization_id"),)
+    __table_args__ = (UniqueConstraint("organization_id"), Index(None, "current_period_end"))
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     organization_id: Mapped[UUID]

@@ -39,7 +39,7 @@ class UsageEvent(Row):
 
 
 class UsageDay(Row):
-    """The sums of one UTC day by agent, model and owner, added to in the transaction that books: reading never scans the ledger."""
+    """The sums of one UTC day by agent, model and owner, added to in the transaction that books."""
 
     __tablename__ = "usage_day"
 
@@ -72,6 +72,9 @@ class UsageRecord(Row):
     storage_bytes: Mapped[int] = mapped_column(BigInteger)
     gateways_count: Mapped[int]
     cost_usd_micros: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(timestamptz())
+    updated_at: Mapped[datetime] = mapped_column(timestamptz())
+    version: Mapped[int]
 
 
 class CountedThing(Row):
