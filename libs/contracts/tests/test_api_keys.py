@@ -1,8 +1,9 @@
 import string
 
-from contracts.api_keys import ALPHABET, KEY_LENGTH, hash_secret, make_key, parse_key
 from hypothesis import given
 from hypothesis import strategies as st
+
+from contracts.api_keys import ALPHABET, KEY_LENGTH, hash_secret, make_key, parse_key
 
 
 def test_a_fresh_key_parses_to_its_stored_parts() -> None:

@@ -2,6 +2,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+
 from contracts.catalog import COMMANDS, FACTS, SERVICES
 from contracts.envelope import MAX_FACT_BYTES, Envelope, wrap
 from contracts.execution import RunCancelRequested

@@ -100,7 +100,7 @@ class Trust:
         })  # fmt: skip
 
     def verify(self, kid: str, message: bytes, signature: bytes, *, service: str, use: str) -> bool:
-        """Did this service sign these bytes with a key meant for this use?"""
+        """Whether this service signed these bytes with a key meant for this use."""
         key = self.keys.get(kid)
         if key is None or key.service != service or key.use != use:
             return False
@@ -131,7 +131,7 @@ def write_keys(directory: Path, uses: Mapping[str, tuple[str, ...]]) -> Path:
 
 
 class TokenIssuer:
-    """Makes the edge's internal tokens; one is reused for half its life, because a signature costs more than a look-up."""
+    """Makes the edge's internal tokens; one is reused for half its life: a signature costs more than a look-up."""
 
     def __init__(self, signer: Signer) -> None:
         self._key, self._kid = signer.jwk(), signer.kid

@@ -1,4 +1,4 @@
-"""Connections: one pool per role, in autocommit, because the unit of work says BEGIN itself, together with its organization."""
+"""Connections: one pool per role, in autocommit, because the unit of work says BEGIN itself, with its organization."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def _discard(connection: AsyncConnection) -> None:
         await connection.close()
 
 
-async def _roll_back(connection: AsyncConnection, raw: Any) -> None:  # noqa: ANN401  (asyncpg's connection is untyped here)
+async def _roll_back(connection: AsyncConnection, raw: Any) -> None:
     try:
         await raw.execute("rollback", timeout=5)
     except BaseException:

@@ -261,7 +261,7 @@ class Guard:
         elif isinstance(error, TimeoutError):
             refusal = _as_refusal(error)
         else:
-            log.exception("request crashed", operation=scope.get("remit.operation", scope["path"]))
+            log.error("request crashed", operation=scope.get("remit.operation", scope["path"]), exc_info=error)
             refusal = RefusalError("Something broke on our side. The trace id finds it in the logs.", code="internal")
             refusal.status = 500  # type: ignore[misc]  # the one crash that becomes an answer
         await problem(refusal, traceparent)(scope, receive, send)

@@ -27,7 +27,7 @@ def migrations_of(package: ModuleType) -> Path:
 
 
 async def upgrade(owner_url: str, directory: Path) -> tuple[str | None, str | None]:
-    """Bring a database to the newest revision; returns the revisions before and after. Two at once wait for each other."""
+    """Bring a database to the newest revision; returns those before and after. Two at once wait for each other."""
     engine = create_async_engine(owner_url.replace("postgresql://", "postgresql+asyncpg://", 1))
     try:
         async with engine.begin() as connection:

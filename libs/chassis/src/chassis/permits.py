@@ -1,4 +1,4 @@
-"""What the caller of one request may do: the answer of the role matrix, its key's scopes and its organization's rules."""
+"""What the caller of one request may do: the answer of role matrix, key scopes and the organization's rules."""
 
 from __future__ import annotations
 

@@ -46,8 +46,9 @@ _READ_SOURCE = "select bundle_source from organization_rules where organization_
 _PROJECT_STATUS = """insert into organization_rules as r (organization_id, status, status_version) values ($1, $2, $3)
 on conflict (organization_id) do update set status = excluded.status, status_version = excluded.status_version
 where r.status_version < excluded.status_version"""
-_PROJECT_BUNDLE = """insert into organization_rules as r (organization_id, bundle_version, bundle_source) values ($1, $2, $3)
-on conflict (organization_id) do update set bundle_version = excluded.bundle_version, bundle_source = excluded.bundle_source
+_PROJECT_BUNDLE = """insert into organization_rules as r (organization_id, bundle_version, bundle_source)
+values ($1, $2, $3) on conflict (organization_id) do update
+set bundle_version = excluded.bundle_version, bundle_source = excluded.bundle_source
 where r.bundle_version < excluded.bundle_version"""
 
 
@@ -117,7 +118,7 @@ def admit(caller: Caller, permission: str, rules: Rules, *, named: bool) -> Perm
         return permit
 
     def judge(kind: str, row_id: str, attributes: Mapping[str, Any]) -> Decision:
-        decision = decide_for(caller, permission, rules, kind, row_id, attributes)
+        decision = decide_for(caller, permission, rules, resource_of(caller, kind, row_id, attributes))
         if not decision.is_allowed:
             raise DeniedError(decision, kind, row_id, permission)
         return decision
@@ -134,7 +135,7 @@ _OPENED_BY = {"run:create": ("agent:execute", "orchestration:execute")}
 
 
 def in_scope(scopes: frozenset[str], permission: str) -> bool:
-    """Do these scopes include the permission, by name or as `agent:*`?"""
+    """Whether these scopes include the permission, by name or as `agent:*`."""
     if permission in scopes or f"{permission.partition(':')[0]}:*" in scopes:
         return True
     return any(in_scope(scopes, opener) for opener in _OPENED_BY.get(permission, ()))
@@ -153,31 +154,32 @@ class DeniedError(ForbiddenError):
 
 
 def decide_for(
-    caller: Caller,
-    action: str,
-    rules: Rules,
-    kind: str,
-    row_id: str,
-    attributes: Mapping[str, Any],
-    run: RunContext | None = None,
-) -> Decision:
+    caller: Caller, action: str, rules: Rules, resource: Resource, run: RunContext | None = None
+) -> Decision:  # fmt: skip
     """Take a decision in process: the role matrix, the key's scopes and the organization's rules together."""
+    organization_id = str(caller.organization_id)
+    principal = Principal(
+        id=caller.owner_id,
+        kind=caller.kind,
+        roles=caller.roles,
+        scopes=caller.scopes,
+        organization_id=organization_id,
+    )
     request = DecisionRequest(
-        organization_id=str(caller.organization_id),
+        organization_id=organization_id,
         organization_status=rules.status,
-        principal=Principal(
-            id=caller.owner_id,
-            kind=caller.kind,
-            roles=caller.roles,
-            scopes=caller.scopes,
-            organization_id=str(caller.organization_id),
-        ),
+        principal=principal,
         action=action,
-        resource=Resource(kind=kind, id=row_id, organization_id=str(caller.organization_id), attr=dict(attributes)),
+        resource=resource,
         run=run,
         now=utc_now(),
     )
     return decide(request, rules.bundle)
+
+
+def resource_of(caller: Caller, kind: str, row_id: str, attributes: Mapping[str, Any]) -> Resource:
+    """A thing of the caller's organization, as a decision is asked about it."""
+    return Resource(kind=kind, id=row_id, organization_id=str(caller.organization_id), attr=dict(attributes))
 
 
 async def project_status(uow: UnitOfWork, fact: OrganizationState) -> None:

@@ -1,4 +1,4 @@
-"""What a service is told from outside: `REMIT_<NAME>`, overridden by `REMIT_<SERVICE>_<NAME>`; secrets also as `..._FILE`."""
+"""What a service is told: `REMIT_<NAME>`, overridden by `REMIT_<SERVICE>_<NAME>`; secrets also as `..._FILE`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traces, metrics and logs. One thin span per request, transaction, batch, fact, step and outbound call; no payloads in any."""
+"""Traces, metrics, logs. One thin span per request, transaction, batch, fact, step and outbound call; no payloads."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _add_trace_id(_: object, __: str, event: MutableMapping[str, Any]) -> Mutabl
 def span(
     name: str, *, service: str, traceparent: str = "", kind: SpanKind = SpanKind.INTERNAL, **attributes: str | int
 ) -> Iterator[Span]:
-    """A span under the current one, or under `traceparent`. Costs nothing to speak of where the trace is not sampled."""
+    """A span under the current one, or under `traceparent`; next to free where the trace is not sampled."""
     tracer = _tracers.get(service)
     parent = _parent(traceparent)
     if tracer is None or (parent is not None and not parent.trace_flags.sampled):

@@ -1,1 +1,1 @@
-"""The versioned messages that Remit's services exchange: facts (what happened) and commands (what somebody is asked to do)."""
+"""The versioned messages that services exchange: facts (what happened) and commands (what one is asked to do)."""

@@ -16,10 +16,10 @@ def _collect(kind: type[M]) -> dict[str, type[M]]:
     found: dict[str, type[M]] = {}
     for module in _MODULES:
         for value in vars(module).values():
-            if isinstance(value, type) and issubclass(value, kind) and "type" in vars(value):
-                if found.setdefault(value.type, value) is not value:
-                    msg = f"two classes claim the type {value.type}"
-                    raise TypeError(msg)
+            is_message = isinstance(value, type) and issubclass(value, kind) and "type" in vars(value)
+            if is_message and found.setdefault(value.type, value) is not value:
+                msg = f"two classes claim the type {value.type}"
+                raise TypeError(msg)
     return found
 
 

@@ -96,7 +96,7 @@ class FactsResent(Reply):
 
 
 class RestateRows(Command):
-    """Ask an owner to publish its current rows again as `...Restated` facts, for a projection that starts from nothing."""
+    """Ask an owner to publish its current rows again as `...Restated` facts, for a projection starting from nothing."""
 
     type: ClassVar = "chassis.restate_rows.v1"
 

@@ -93,7 +93,7 @@ class Envelope(BaseModel):
         return cls.model_validate_json(body)
 
 
-def wrap(  # noqa: PLR0913  (an envelope has these attributes)
+def wrap(
     fact: Fact,
     *,
     fact_id: UUID,

@@ -44,8 +44,9 @@ _UUID_AT = """create function uuid_at(moment timestamp) returns uuid language sq
   select (lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid $$"""
 
 _OTHERS = (
-    "create table tree_head (organization_id uuid constraint tree_head_pkey primary key, size bigint not null)"
-    " with (fillfactor = 70)",
+    """create table tree_head (
+  organization_id uuid constraint tree_head_pkey primary key, size bigint not null
+) with (fillfactor = 70)""",
     """create table organization_watermark (
   organization_id uuid not null, producer text not null, epoch integer not null, sequence bigint not null,
   constraint organization_watermark_pkey primary key (organization_id, producer)

@@ -32,9 +32,9 @@ def keep_forked(pid_file: Path) -> None:
     signal.signal(signal.SIGINT, lambda *_: _end(running))
     while running:
         pid, _ = os.wait()
-        name = running.pop(pid, None)
-        if name is None:
+        if pid not in running:
             continue
+        name = running.pop(pid)
         time.sleep(_PAUSE_SECONDS)
         running[_fork(name)] = name
         _tell(pid_file, running)

@@ -11,7 +11,7 @@ import orjson
 
 from chassis.errors import TooLargeError
 from chassis.ids import new_id
-from chassis.rules import DeniedError, Rules, decide_for
+from chassis.rules import DeniedError, Rules, decide_for, resource_of
 from chassis.uow import UnitOfWork
 from contracts.execution import RunQueued
 from contracts.policy import ExecutionDecisionRecorded
@@ -94,7 +94,9 @@ def _decide(uow: UnitOfWork, subject: Subject, rules: Rules, trigger: str) -> De
     context = RunContext(
         estimated_cost_usd=None if cost is None else cost / 1_000_000, depth=0, trigger=trigger, model=subject.model
     )
-    decision = decide_for(uow.caller, action, rules, subject.kind, row_id, subject.attributes(), context)
+    decision = decide_for(
+        uow.caller, action, rules, resource_of(uow.caller, subject.kind, row_id, subject.attributes()), context
+    )
     if not decision.is_allowed:
         raise DeniedError(decision, subject.kind, row_id, action)
     return decision
