@@ -5,12 +5,12 @@ from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import Depends, Response
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
 from identity.tables.api_keys import ApiKey
 from identity.usecases import api_keys
-from resources.http import Listing
+from resources.http import CountOut, Listing
 from resources.listing import ListQuery
 
 router = Router("api_key", prefix="/v1/api-keys")
@@ -18,6 +18,8 @@ router = Router("api_key", prefix="/v1/api-keys")
 
 class CreateApiKeyIn(BaseModel):
     """A key of a user (the caller, if neither is given), or of the organization itself with a role."""
+
+    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=100)
     user_id: UUID | None = None
@@ -27,13 +29,17 @@ class CreateApiKeyIn(BaseModel):
         max_length=100,
         description="Permissions it is narrowed to, such as `run:read` or `agent:*`; none: all of its role.",
     )
-    expires_at: datetime | None = None
+    expires_at: AwareDatetime | None = None
 
 
 class RotateApiKeyIn(BaseModel):
     """How long the old key works beside its successor."""
 
-    overlap_seconds: int = Field(int(api_keys.DEFAULT_OVERLAP.total_seconds()), ge=0)
+    model_config = ConfigDict(extra="forbid")
+
+    overlap_seconds: int = Field(
+        int(api_keys.DEFAULT_OVERLAP.total_seconds()), ge=0, le=int(api_keys.MAX_OVERLAP.total_seconds())
+    )
 
 
 class ApiKeyOut(BaseModel):
@@ -83,6 +89,12 @@ async def list_api_keys(uow: Uow, query: Annotated[ListQuery, Depends(API_KEY_LI
     return API_KEY_LIST.answer(await api_keys.list_api_keys(uow, query))
 
 
+@router.get("/count", permission="api_key:read")
+async def count_api_keys(uow: Uow, query: Annotated[ListQuery, Depends(API_KEY_LIST.query)]) -> CountOut:
+    """How many keys such a list would show."""
+    return CountOut(count=await api_keys.count_api_keys(uow, query))
+
+
 @router.get("/{api_key_id}", permission="api_key:read")
 async def get_api_key(uow: Uow, api_key_id: UUID) -> ApiKeyOut:
     """One key, without its secret."""
@@ -90,9 +102,12 @@ async def get_api_key(uow: Uow, api_key_id: UUID) -> ApiKeyOut:
 
 
 @router.post("/{api_key_id}/rotate", permission="api_key:rotate", status=201)
-async def rotate_api_key(uow: Uow, api_key_id: UUID, body: RotateApiKeyIn, response: Response) -> NewApiKeyOut:
+async def rotate_api_key(
+    uow: Uow, api_key_id: UUID, response: Response, body: RotateApiKeyIn | None = None
+) -> NewApiKeyOut:
     """Make the key's successor; the old one works on for the overlap."""
-    row, key = await api_keys.rotate_api_key(uow, api_key_id, overlap=timedelta(seconds=body.overlap_seconds))
+    overlap = timedelta(seconds=(body or RotateApiKeyIn()).overlap_seconds)
+    row, key = await api_keys.rotate_api_key(uow, api_key_id, overlap=overlap)
     response.headers["Location"] = f"/v1/api-keys/{row.id}"
     return NewApiKeyOut(**ApiKeyOut.of(row).model_dump(), api_key=key)
 

@@ -1,16 +1,21 @@
-"""Routes of organizations: their own, and the platform's over all of them."""
+"""Routes of organizations: their own, and the platform's over all of them.
+
+Suspending, resuming and ending tenants asks for permissions that no role of a tenant holds: `organization:delete` is
+every owner's, about its own.
+"""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from fastapi import Query, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
 from identity.tables.organizations import Organization
 from identity.usecases import across, organizations
 from resources.http import ExpectedVersion
+from resources.patches import PatchIn
 from resources.versions import etag
 
 router = Router("organization", prefix="/v1")
@@ -21,6 +26,8 @@ PlanTier = Literal["free", "pro", "enterprise"]
 class CreateOrganizationIn(BaseModel):
     """A tenant and its first owner."""
 
+    model_config = ConfigDict(extra="forbid")
+
     name: str = Field(min_length=1, max_length=200)
     slug: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="Unique for ever.")
     plan_tier: PlanTier = "free"
@@ -29,7 +36,7 @@ class CreateOrganizationIn(BaseModel):
     owner_name: str = Field("", max_length=200)
 
 
-class UpdateOrganizationIn(BaseModel):
+class UpdateOrganizationIn(PatchIn):
     """What an organization may change of itself; what is left out stays."""
 
     name: str = Field("", min_length=1, max_length=200)
@@ -96,13 +103,12 @@ async def get_organization(uow: Uow, organization_id: UUID, response: Response) 
 
 @router.patch("/organizations/{organization_id}", permission="organization:update")
 async def update_organization(
-    uow: Uow, organization_id: UUID, body: UpdateOrganizationIn, version: ExpectedVersion
+    uow: Uow, organization_id: UUID, body: UpdateOrganizationIn, version: ExpectedVersion, response: Response
 ) -> OrganizationOut:
     """Change the name or the logo."""
-    changes: dict[str, Any] = body.model_dump(exclude_unset=True)
-    return OrganizationOut.of(
-        await organizations.update_organization(uow, organization_id, expected_version=version, changes=changes)
-    )
+    row = await organizations.update_organization(uow, organization_id, expected_version=version, changes=body.given())
+    response.headers["ETag"] = etag(row.version)
+    return OrganizationOut.of(row)
 
 
 @router.delete("/organizations/{organization_id}", permission="organization:delete")
@@ -111,7 +117,7 @@ async def delete_organization(uow: Uow, organization_id: UUID) -> None:
     await organizations.delete_organization(uow, organization_id)
 
 
-@router.get("/platform/organizations", permission="organization:create")
+@router.get("/platform/organizations", permission="platform:read")
 async def list_organizations(
     uow: Uow, limit: Annotated[int, Query(ge=1, le=200)] = 50, cursor: UUID | None = None
 ) -> OrganizationsOut:
@@ -120,6 +126,12 @@ async def list_organizations(
     page = rows[:limit]
     next_cursor = str(page[-1].id) if len(rows) > limit else None
     return OrganizationsOut(items=[OrganizationOut.of(row) for row in page], next_cursor=next_cursor)
+
+
+@router.get("/platform/organizations/{organization_id}", permission="platform:read")
+async def get_organization_for_platform(uow: Uow, organization_id: UUID) -> OrganizationOut:
+    """One tenant, and nothing inside it."""
+    return OrganizationOut.of(await organizations.get_organization_for_platform(uow, organization_id))
 
 
 @router.post("/platform/organizations/{organization_id}/suspend", permission="organization:suspend")

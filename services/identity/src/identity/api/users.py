@@ -1,17 +1,18 @@
 """Routes of users."""
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import Depends, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
 from identity.tables.users import User
 from identity.usecases import users
-from resources.http import ExpectedVersion, Listing
+from resources.http import CountOut, ExpectedVersion, Listing
 from resources.listing import ListQuery
+from resources.patches import PatchIn
 from resources.versions import etag
 
 router = Router("user", prefix="/v1/users")
@@ -20,17 +21,19 @@ router = Router("user", prefix="/v1/users")
 class InviteUserIn(BaseModel):
     """Somebody to be added."""
 
+    model_config = ConfigDict(extra="forbid")
+
     email: str = Field(min_length=3, max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")
     name: str = Field("", max_length=200)
-    role: str = "viewer"
+    role: str = Field("viewer", max_length=100)
 
 
-class UpdateUserIn(BaseModel):
+class UpdateUserIn(PatchIn):
     """What may change of a user; what is left out stays."""
 
     name: str = Field("", max_length=200)
     avatar_url: str | None = Field(None, max_length=2000)
-    role: str = ""
+    role: str = Field("", max_length=100)
 
 
 class UserOut(BaseModel):
@@ -64,6 +67,7 @@ async def invite_user(uow: Uow, body: InviteUserIn, response: Response) -> UserO
     """Add somebody, who can act once activated."""
     user = await users.invite_user(uow, email=body.email, name=body.name, role=body.role)
     response.headers["Location"] = f"/v1/users/{user.id}"
+    response.headers["ETag"] = etag(user.version)
     return UserOut.of(user)
 
 
@@ -71,6 +75,12 @@ async def invite_user(uow: Uow, body: InviteUserIn, response: Response) -> UserO
 async def list_users(uow: Uow, query: Annotated[ListQuery, Depends(USER_LIST.query)]) -> Response:
     """The organization's users."""
     return USER_LIST.answer(await users.list_users(uow, query))
+
+
+@router.get("/count", permission="user:read")
+async def count_users(uow: Uow, query: Annotated[ListQuery, Depends(USER_LIST.query)]) -> CountOut:
+    """How many users such a list would show."""
+    return CountOut(count=await users.count_users(uow, query))
 
 
 @router.get("/{user_id}", permission="user:read")
@@ -82,10 +92,13 @@ async def get_user(uow: Uow, user_id: UUID, response: Response) -> UserOut:
 
 
 @router.patch("/{user_id}", permission="user:update")
-async def update_user(uow: Uow, user_id: UUID, body: UpdateUserIn, version: ExpectedVersion) -> UserOut:
+async def update_user(
+    uow: Uow, user_id: UUID, body: UpdateUserIn, version: ExpectedVersion, response: Response
+) -> UserOut:
     """Change name, picture or role."""
-    changes: dict[str, Any] = body.model_dump(exclude_unset=True)
-    return UserOut.of(await users.update_user(uow, user_id, expected_version=version, changes=changes))
+    user = await users.update_user(uow, user_id, expected_version=version, changes=body.given())
+    response.headers["ETag"] = etag(user.version)
+    return UserOut.of(user)
 
 
 @router.post("/{user_id}/activate", permission="user:activate")

@@ -12,9 +12,10 @@ from identity.usecases import organizations
 
 @on(SubscriptionCreated, SubscriptionUpdated, SubscriptionRestated)
 async def note_subscription(uow: UnitOfWork, fact: SubscriptionState) -> None:
-    """Its limits hold here from now on."""
+    """Its plan and limits hold here from now on."""
     key = {"organization_id": uow.organization_id}
-    await project(uow, SubscriptionLimit, key, fact.version, {"max_users": fact.max_users})
+    if await project(uow, SubscriptionLimit, key, fact.version, {"max_users": fact.max_users}):
+        await organizations.follow_plan(uow, fact.plan_id)
     await organizations.note_provisioned(uow, part="subscription")
 
 

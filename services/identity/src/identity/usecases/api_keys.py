@@ -9,15 +9,17 @@ from sqlalchemy import func, select
 
 from chassis.errors import ConflictError, ForbiddenError, InvalidError, LimitExceededError, NotFoundError
 from chassis.ids import new_id
+from chassis.rules import in_scope
 from chassis.uow import UnitOfWork
 from contracts.api_keys import make_key
 from contracts.identity import ApiKeyCreated, ApiKeyRevoked, ApiKeyRotated
 from identity.domain.roles import require_may_touch, require_role, require_scopes
 from identity.tables.api_keys import ApiKey
-from identity.tables.organizations import Organization
 from identity.tables.users import User
 from identity.usecases.facts import api_key_fact
-from resources.listing import Resource, lister
+from identity.usecases.own_organization import lock_organization
+from resources.listing import Resource, counter, lister
+from resources.patches import touch
 
 MAX_KEYS = 1000
 DEFAULT_OVERLAP = timedelta(hours=24)
@@ -25,6 +27,7 @@ MAX_OVERLAP = timedelta(days=30)
 
 API_KEYS = Resource(ApiKey, filters=("user_id", "is_active", "role", "expires_at", "created_at"), search=("name",))
 list_api_keys = lister(API_KEYS)
+count_api_keys = counter(API_KEYS)
 
 
 async def create_api_key(
@@ -38,17 +41,22 @@ async def create_api_key(
 ) -> tuple[ApiKey, str]:
     """Make a key of a user (the caller, if none is named) or, with `role` alone, of the organization itself.
 
-    Returns the row and the key, which nobody can show again. A key never exceeds its owner.
+    Returns the row and the key, which nobody can show again. A key never exceeds its owner, nor whoever makes it.
     """
     if expires_at is not None and expires_at <= uow.now:
         raise InvalidError("The key would be over already.", code="expires_in_the_past")
+    organization = await lock_organization(uow)
     await _require_room(uow)
     if user_id is None and role is None:
         user_id = uow.caller.user_id
-    owner_role = await _user_role(uow, user_id) if user_id else await _organization_role(uow, role)
-    require_may_touch(uow.caller.roles, owner_role)
-    require_scopes(scopes, [owner_role])
-    return await add_key(uow, user_id=user_id, name=name, role=owner_role, scopes=scopes, expires_at=expires_at)
+    if user_id is not None:
+        acts_as = await _user_role(uow, user_id)
+    else:
+        acts_as = _organization_role(uow, role, is_platform=organization.is_platform)
+    require_may_touch(uow.caller.roles, acts_as)
+    _require_not_wider(uow, scopes)
+    require_scopes(scopes, [acts_as])
+    return await add_key(uow, user_id=user_id, name=name, role=acts_as, scopes=scopes, expires_at=expires_at)
 
 
 async def add_key(
@@ -86,19 +94,20 @@ async def rotate_api_key(uow: UnitOfWork, api_key_id: UUID, *, overlap: timedelt
     """Make the key's successor; the old one works on for the overlap, 30 days at most."""
     if not timedelta(0) <= overlap <= MAX_OVERLAP:
         raise InvalidError(f"An overlap is at most {MAX_OVERLAP.days} days.", code="invalid_overlap")
+    await lock_organization(uow)
     old = await uow.get(ApiKey, api_key_id, lock=True)
-    require_may_touch(uow.caller.roles, old.role)
-    if not old.is_active:
-        raise ConflictError("This key is revoked. Make a new one.", code="api_key_revoked")
-    if old.replaced_by is not None:
-        raise ConflictError("This key has a successor already. Rotate that one.", code="api_key_rotated")
+    acts_as = await _current_role(uow, old)
+    require_may_touch(uow.caller.roles, acts_as)
+    _require_not_wider(uow, old.scopes)
+    _require_rotatable(uow, old)
+    await _require_room(uow)
     row, key = await add_key(
-        uow, user_id=old.user_id, name=old.name, role=old.role, scopes=old.scopes, expires_at=old.expires_at
+        uow, user_id=old.user_id, name=old.name, role=acts_as, scopes=old.scopes, expires_at=old.expires_at
     )
     end = uow.now + overlap
     old.expires_at = min(end, old.expires_at) if old.expires_at else end
     old.replaced_by = row.id
-    _touch(uow, old)
+    touch(uow, old)
     uow.emit(api_key_fact(ApiKeyRotated, old))
     return row, key
 
@@ -106,7 +115,7 @@ async def rotate_api_key(uow: UnitOfWork, api_key_id: UUID, *, overlap: timedelt
 async def revoke_api_key(uow: UnitOfWork, api_key_id: UUID) -> ApiKey:
     """End a key now; revoking it again changes nothing."""
     row = await uow.get(ApiKey, api_key_id, lock=True)
-    require_may_touch(uow.caller.roles, row.role)
+    require_may_touch(uow.caller.roles, await _current_role(uow, row))
     if row.is_active:
         _revoke(uow, row)
     return row
@@ -123,13 +132,29 @@ async def revoke_keys_of_user(uow: UnitOfWork, user_id: UUID) -> None:
 
 def _revoke(uow: UnitOfWork, row: ApiKey) -> None:
     row.is_active = False
-    _touch(uow, row)
+    touch(uow, row)
     uow.emit(api_key_fact(ApiKeyRevoked, row))
 
 
-def _touch(uow: UnitOfWork, row: ApiKey) -> None:
-    row.version += 1
-    row.updated_at = uow.now
+def _require_rotatable(uow: UnitOfWork, row: ApiKey) -> None:
+    if not row.is_active:
+        raise ConflictError("This key is revoked. Make a new one.", code="api_key_revoked")
+    if row.replaced_by is not None:
+        raise ConflictError("This key has a successor already. Rotate that one.", code="api_key_rotated")
+    if row.expires_at is not None and row.expires_at <= uow.now:
+        raise ConflictError("This key is over. Make a new one.", code="api_key_expired")
+
+
+def _require_not_wider(uow: UnitOfWork, scopes: list[str]) -> None:
+    """Whoever comes with a narrowed key gets none that is wider out of it."""
+    held = uow.caller.scopes
+    if held and (not scopes or not all(in_scope(held, scope) for scope in scopes)):
+        raise ForbiddenError("Your own key is narrowed: it makes none with other scopes.", code="scope_exceeds")
+
+
+async def _current_role(uow: UnitOfWork, row: ApiKey) -> str:
+    user = await uow.find(User, row.user_id) if row.user_id else None
+    return user.role if user else row.role
 
 
 async def _user_role(uow: UnitOfWork, user_id: UUID) -> str:
@@ -141,15 +166,18 @@ async def _user_role(uow: UnitOfWork, user_id: UUID) -> str:
     return user.role
 
 
-async def _organization_role(uow: UnitOfWork, role: str | None) -> str:
+def _organization_role(uow: UnitOfWork, role: str | None, *, is_platform: bool) -> str:
     if uow.permit.own_only:
         raise ForbiddenError("You may make keys for yourself only.", code="own_keys_only")
-    organization = await uow.find(Organization, uow.organization_id)
-    require_role(role or "", is_platform=organization is not None and organization.is_platform)
-    return role or ""
+    if role is None:
+        raise InvalidError("A key of the organization needs a role, one of a user its id.", code="role_required")
+    require_role(role, is_platform=is_platform)
+    return role
 
 
 async def _require_room(uow: UnitOfWork) -> None:
-    count = await uow.first(select(func.count()).where(ApiKey.organization_id == uow.organization_id, ApiKey.is_active))
+    """Fewer than `MAX_KEYS` work at present; the organization's lock is held."""
+    working = ApiKey.is_active & (ApiKey.expires_at.is_(None) | (ApiKey.expires_at > uow.now))
+    count = await uow.first(select(func.count()).where(ApiKey.organization_id == uow.organization_id, working))
     if count >= MAX_KEYS:
-        raise LimitExceededError(f"An organization may have {MAX_KEYS} active keys.", code="too_many_api_keys")
+        raise LimitExceededError(f"An organization may have {MAX_KEYS} working keys.", code="too_many_api_keys")

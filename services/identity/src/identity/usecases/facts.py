@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from contracts.identity import ApiKeyState, OrganizationState, UserState, WorkspaceState
+from contracts.identity import ApiKeyState, OrganizationState, UserState, WorkspaceDeleted, WorkspaceState
 from identity.tables.api_keys import ApiKey
 from identity.tables.organizations import Organization
 from identity.tables.users import User
@@ -36,12 +36,13 @@ def user_fact(kind: type[U], row: User) -> U:
 
 
 def workspace_fact(kind: type[W], row: Workspace) -> W:
-    """What happened to a workspace, as `kind`."""
+    """What happened to a workspace, as `kind`; its row lives as long as it is active."""
     return kind(
         workspace_id=row.id,
         version=row.version,
         name=row.name,
         environment_type=row.environment_type,
+        status="deleted" if kind is WorkspaceDeleted else "active",
         gateway_id=row.gateway_id,
         max_agents=row.max_agents,
         max_concurrent_executions=row.max_concurrent_executions,

@@ -11,6 +11,7 @@ from chassis.uow import UnitOfWork
 from identity.tables.organizations import Organization
 from identity.tables.users import User
 from identity.tables.workspaces import Workspace
+from identity.usecases.workspaces import MAX_WORKSPACES
 
 
 @dataclass(frozen=True)
@@ -27,4 +28,4 @@ async def get_me(uow: UnitOfWork) -> Me:
     organization = await uow.find(Organization, uow.organization_id)
     user = await uow.find(User, uow.caller.user_id) if uow.caller.user_id else None
     statement = select(Workspace).where(Workspace.organization_id == uow.organization_id).order_by(Workspace.id)
-    return Me(organization, user, await uow.all(statement.limit(200)))
+    return Me(organization, user, await uow.all(statement.limit(MAX_WORKSPACES)))

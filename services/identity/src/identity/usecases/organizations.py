@@ -1,4 +1,4 @@
-"""Organizations: made by the platform, whole from the first second; suspended, resumed and deleted everywhere at once."""
+"""Organizations: made by the platform, whole from the first second; suspended, resumed and deleted everywhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ from identity.tables.users import User
 from identity.tables.workspaces import Workspace
 from identity.usecases import api_keys, users, workspaces
 from identity.usecases.facts import organization_fact
+from resources.patches import apply_patch, touch
 from resources.versions import require_version
+
+PLAN_TIERS = ("free", "pro", "enterprise")
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ async def create_organization(
 ) -> NewOrganization:
     """Make a tenant with its first owner, default workspace and the owner's key, all in the new organization itself.
 
-    Its subscription and gateway follow within a second, made by their services.
+    Its subscription and gateway follow within a second, made by their services. ConflictError for a slug that any
+    organization has or had.
     """
     created_by = uow.caller.owner_id
     await uow.become(uow.caller.within(new_id()))
@@ -90,9 +94,9 @@ async def update_organization(
     """Change the name or the logo."""
     organization = await uow.get(Organization, organization_id, lock=True)
     require_version(organization.version, expected_version)
-    for field, value in changes.items():
-        setattr(organization, field, value)
-    return _changed(uow, organization, OrganizationUpdated)
+    if apply_patch(uow, organization, changes):
+        uow.emit(organization_fact(OrganizationUpdated, organization))
+    return organization
 
 
 async def delete_organization(uow: UnitOfWork, organization_id: UUID) -> None:
@@ -101,9 +105,14 @@ async def delete_organization(uow: UnitOfWork, organization_id: UUID) -> None:
     _delete(uow, organization)
 
 
+async def get_organization_for_platform(uow: UnitOfWork, organization_id: UUID) -> Organization:
+    """One tenant, as the platform: what its row says, nothing inside it."""
+    return await _of_platform(uow, organization_id, lock=False)
+
+
 async def suspend_organization(uow: UnitOfWork, organization_id: UUID) -> Organization:
     """Stop an organization everywhere, as the platform; suspending it again changes nothing."""
-    organization = await _of_platform(uow, organization_id)
+    organization = await _tenant(uow, organization_id)
     if organization.status == "suspended":
         return organization
     if organization.status == "deleted":
@@ -114,7 +123,7 @@ async def suspend_organization(uow: UnitOfWork, organization_id: UUID) -> Organi
 
 async def resume_organization(uow: UnitOfWork, organization_id: UUID) -> Organization:
     """Let a suspended organization work again, as the platform; resuming it again changes nothing."""
-    organization = await _of_platform(uow, organization_id)
+    organization = await _tenant(uow, organization_id)
     if organization.status == "active":
         return organization
     if organization.status == "deleted":
@@ -125,7 +134,7 @@ async def resume_organization(uow: UnitOfWork, organization_id: UUID) -> Organiz
 
 async def delete_organization_for_platform(uow: UnitOfWork, organization_id: UUID) -> None:
     """End an organization, as the platform."""
-    _delete(uow, await _of_platform(uow, organization_id))
+    _delete(uow, await _tenant(uow, organization_id))
 
 
 async def note_provisioned(uow: UnitOfWork, *, part: str) -> None:
@@ -139,13 +148,31 @@ async def note_provisioned(uow: UnitOfWork, *, part: str) -> None:
         uow.emit(OrganizationProvisioned(organization_id=organization.id))
 
 
-async def _of_platform(uow: UnitOfWork, organization_id: UUID) -> Organization:
-    own_id = uow.organization_id
+async def follow_plan(uow: UnitOfWork, plan_tier: str) -> None:
+    """Show the plan that billing has moved the organization to."""
+    organization = await uow.find(Organization, uow.organization_id, lock=True)
+    if (
+        organization is not None
+        and plan_tier in PLAN_TIERS
+        and apply_patch(uow, organization, {"plan_tier": plan_tier})
+    ):
+        uow.emit(organization_fact(OrganizationUpdated, organization))
+
+
+async def _of_platform(uow: UnitOfWork, organization_id: UUID, *, lock: bool = True) -> Organization:
+    """Go on in that organization; the platform's own rules are asked about it."""
     await uow.become(uow.caller.within(organization_id))
-    organization = await uow.find(Organization, organization_id, lock=True)
+    organization = await uow.find(Organization, organization_id, lock=lock)
     if organization is None:
         raise NotFoundError("There is no organization with this id.")
-    if organization.id == own_id:
+    attributes = {"slug": organization.slug, "status": organization.status, "plan_tier": organization.plan_tier}
+    uow.permit.check(uow.permit.kind, str(organization_id), attributes)
+    return organization
+
+
+async def _tenant(uow: UnitOfWork, organization_id: UUID) -> Organization:
+    organization = await _of_platform(uow, organization_id)
+    if organization.is_platform:
         raise ConflictError("The platform's own organization cannot be stopped.", code="platform_organization")
     return organization
 
@@ -159,7 +186,6 @@ def _delete(uow: UnitOfWork, organization: Organization) -> None:
 
 
 def _changed(uow: UnitOfWork, organization: Organization, kind: type[OrganizationState]) -> Organization:
-    organization.version += 1
-    organization.updated_at = uow.now
+    touch(uow, organization)
     uow.emit(organization_fact(kind, organization))
     return organization

@@ -18,7 +18,9 @@ from identity.tables.subscriptions import SubscriptionLimit
 from identity.tables.users import User
 from identity.usecases import api_keys
 from identity.usecases.facts import user_fact
-from resources.listing import Resource, lister
+from identity.usecases.own_organization import lock_organization
+from resources.listing import Resource, counter, lister
+from resources.patches import apply_patch, touch
 from resources.versions import require_version
 
 FREE_TIER_USERS = 10
@@ -27,11 +29,12 @@ USERS = Resource(
     User, filters=("status", "role", "email", "created_at"), sorts=("created_at", "email"), search=("email", "name")
 )
 list_users = lister(USERS)
+count_users = counter(USERS)
 
 
 async def invite_user(uow: UnitOfWork, *, email: str, name: str, role: str) -> User:
     """Add somebody who still has to be activated; LimitExceededError above the subscription's number of users."""
-    organization = await _organization(uow)
+    organization = await lock_organization(uow)
     require_role(role, is_platform=organization.is_platform)
     require_may_touch(uow.caller.roles, role)
     await _require_room(uow)
@@ -66,8 +69,8 @@ async def get_user(uow: UnitOfWork, user_id: UUID) -> User:
 async def update_user(
     uow: UnitOfWork, user_id: UUID, *, expected_version: int | None, changes: Mapping[str, Any]
 ) -> User:
-    """Change name, picture or role; the last active owner stays one."""
-    organization = await _organization(uow)
+    """Change name, picture or role; the last active owner stays one, and its keys follow the role at once."""
+    organization = await lock_organization(uow)
     user = await uow.get(User, user_id, lock=True)
     require_version(user.version, expected_version)
     role = changes.get("role", user.role)
@@ -75,9 +78,9 @@ async def update_user(
     require_role(role, is_platform=organization.is_platform)
     if role != user.role:
         await _require_another_owner(uow, organization, user)
-    for field, value in changes.items():
-        setattr(user, field, value)
-    return _changed(uow, user, UserUpdated)
+    if apply_patch(uow, user, changes):
+        uow.emit(user_fact(UserUpdated, user))
+    return user
 
 
 async def activate_user(uow: UnitOfWork, user_id: UUID) -> User:
@@ -91,20 +94,21 @@ async def activate_user(uow: UnitOfWork, user_id: UUID) -> User:
 
 
 async def suspend_user(uow: UnitOfWork, user_id: UUID) -> User:
-    """Stop a user; its keys are refused within two seconds. Suspending it again changes nothing."""
-    organization = await _organization(uow)
+    """Stop a user and revoke its keys, which are refused within two seconds. Suspending it again changes nothing."""
+    organization = await lock_organization(uow)
     user = await uow.get(User, user_id, lock=True)
     require_may_touch(uow.caller.roles, user.role)
     if user.status == "suspended":
         return user
     await _require_another_owner(uow, organization, user)
+    await api_keys.revoke_keys_of_user(uow, user_id)
     user.status = "suspended"
     return _changed(uow, user, UserSuspended)
 
 
 async def delete_user(uow: UnitOfWork, user_id: UUID) -> None:
     """Remove a user and revoke its keys."""
-    organization = await _organization(uow)
+    organization = await lock_organization(uow)
     user = await uow.get(User, user_id, lock=True)
     require_may_touch(uow.caller.roles, user.role)
     await _require_another_owner(uow, organization, user)
@@ -112,14 +116,6 @@ async def delete_user(uow: UnitOfWork, user_id: UUID) -> None:
     await uow.delete(user)
     user.status = "suspended"
     _changed(uow, user, UserDeleted)
-
-
-async def _organization(uow: UnitOfWork) -> Organization:
-    """The caller's organization, locked: changes to its users happen one after another."""
-    organization: Organization = await uow.first(
-        select(Organization).where(Organization.id == uow.organization_id).with_for_update()
-    )
-    return organization
 
 
 async def _require_room(uow: UnitOfWork) -> None:
@@ -144,7 +140,6 @@ async def _require_another_owner(uow: UnitOfWork, organization: Organization, us
 
 
 def _changed(uow: UnitOfWork, user: User, kind: type[UserState]) -> User:
-    user.version += 1
-    user.updated_at = uow.now
+    touch(uow, user)
     uow.emit(user_fact(kind, user))
     return user

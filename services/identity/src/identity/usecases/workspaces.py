@@ -8,16 +8,19 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from chassis.errors import ConflictError, NotFoundError
+from chassis.errors import ConflictError, LimitExceededError, NotFoundError
 from chassis.ids import new_id
 from chassis.uow import UnitOfWork
-from contracts.identity import WorkspaceCreated, WorkspaceDeleted, WorkspaceState, WorkspaceUpdated
+from contracts.identity import WorkspaceCreated, WorkspaceDeleted, WorkspaceUpdated
 from identity.domain.promotions import require_no_cycle
 from identity.tables.workspaces import Workspace
 from identity.usecases.facts import workspace_fact
-from resources.listing import Resource, lister
+from identity.usecases.own_organization import lock_organization
+from resources.listing import Resource, counter, lister
+from resources.patches import apply_patch, touch
 from resources.versions import require_version
 
+MAX_WORKSPACES = 100
 DEFAULT_NAME = "development"
 DEFAULTS: Mapping[str, Any] = {
     "description": "",
@@ -35,6 +38,7 @@ WORKSPACES = Resource(
     Workspace, filters=("name", "environment_type", "created_at"), sorts=("created_at", "name"), search=("name",)
 )
 list_workspaces = lister(WORKSPACES)
+count_workspaces = counter(WORKSPACES)
 
 
 async def create_default_workspace(uow: UnitOfWork) -> Workspace:
@@ -45,7 +49,11 @@ async def create_default_workspace(uow: UnitOfWork) -> Workspace:
 async def create_workspace(
     uow: UnitOfWork, *, name: str, environment_type: str, fields: Mapping[str, Any]
 ) -> Workspace:  # fmt: skip
-    """Make an environment; what `fields` leaves out is as in `DEFAULTS`."""
+    """Make an environment; what `fields` leaves out is as in `DEFAULTS`. LimitExceededError above `MAX_WORKSPACES`."""
+    await lock_organization(uow)
+    others = await _all(uow)
+    if len(others) >= MAX_WORKSPACES:
+        raise LimitExceededError(f"An organization may have {MAX_WORKSPACES} workspaces.", code="too_many_workspaces")
     workspace = Workspace(
         id=new_id(),
         organization_id=uow.organization_id,
@@ -57,7 +65,7 @@ async def create_workspace(
         version=1,
         **{**DEFAULTS, **fields},
     )
-    await _require_promotion(uow, workspace)
+    _require_promotion(workspace, others)
     await uow.add(workspace, conflict=f"There is a workspace named {name!r} already.")
     uow.emit(workspace_fact(WorkspaceCreated, workspace))
     return workspace
@@ -71,18 +79,28 @@ async def get_workspace(uow: UnitOfWork, workspace_id: UUID) -> Workspace:
 async def update_workspace(
     uow: UnitOfWork, workspace_id: UUID, *, expected_version: int | None, changes: Mapping[str, Any]
 ) -> Workspace:
-    """Change a workspace; its limits hold everywhere within a second."""
+    """Change a workspace; its limits hold everywhere within two seconds."""
+    await lock_organization(uow)
     workspace = await uow.get(Workspace, workspace_id, lock=True)
     require_version(workspace.version, expected_version)
-    for field, value in changes.items():
-        setattr(workspace, field, value)
-    await _require_promotion(uow, workspace)
+    if not apply_patch(uow, workspace, changes):
+        return workspace
+    _require_promotion(workspace, await _all(uow))
     await uow.add(workspace, conflict=f"There is a workspace named {workspace.name!r} already.")
-    return _changed(uow, workspace, WorkspaceUpdated)
+    uow.emit(workspace_fact(WorkspaceUpdated, workspace))
+    return workspace
+
+
+async def update_workspace_limits(
+    uow: UnitOfWork, workspace_id: UUID, *, expected_version: int | None, changes: Mapping[str, Any]
+) -> Workspace:
+    """Change only how much may be made and run in a workspace, as those who operate it may."""
+    return await update_workspace(uow, workspace_id, expected_version=expected_version, changes=changes)
 
 
 async def delete_workspace(uow: UnitOfWork, workspace_id: UUID) -> None:
     """Remove a workspace; ConflictError for the last one and for one that others are promoted from."""
+    await lock_organization(uow)
     workspace = await uow.get(Workspace, workspace_id, lock=True)
     rest = [other for other in await _all(uow) if other.id != workspace_id]
     if not rest:
@@ -90,13 +108,14 @@ async def delete_workspace(uow: UnitOfWork, workspace_id: UUID) -> None:
     if any(other.promotion_from == workspace_id for other in rest):
         raise ConflictError("Another workspace is promoted from this one.", code="promotion_source")
     await uow.delete(workspace)
-    _changed(uow, workspace, WorkspaceDeleted)
+    touch(uow, workspace)
+    uow.emit(workspace_fact(WorkspaceDeleted, workspace))
 
 
-async def _require_promotion(uow: UnitOfWork, workspace: Workspace) -> None:
+def _require_promotion(workspace: Workspace, others: Sequence[Workspace]) -> None:
     if workspace.promotion_from is None:
         return
-    sources = {other.id: other.promotion_from for other in await _all(uow)}
+    sources = {other.id: other.promotion_from for other in others}
     if workspace.promotion_from not in sources:
         raise NotFoundError(f"There is no workspace with the id {workspace.promotion_from} to promote from.")
     require_no_cycle(workspace.id, workspace.promotion_from, sources)
@@ -104,12 +123,5 @@ async def _require_promotion(uow: UnitOfWork, workspace: Workspace) -> None:
 
 async def _all(uow: UnitOfWork) -> Sequence[Workspace]:
     statement = select(Workspace).where(Workspace.organization_id == uow.organization_id).order_by(Workspace.id)
-    found: Sequence[Workspace] = await uow.all(statement.limit(1000))
+    found: Sequence[Workspace] = await uow.all(statement.limit(MAX_WORKSPACES))
     return found
-
-
-def _changed(uow: UnitOfWork, workspace: Workspace, kind: type[WorkspaceState]) -> Workspace:
-    workspace.version += 1
-    workspace.updated_at = uow.now
-    uow.emit(workspace_fact(kind, workspace))
-    return workspace
