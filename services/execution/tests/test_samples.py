@@ -1,0 +1,42 @@
+"""The files people start with: each is accepted, applied twice without a change, and can be run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from services.execution.tests.stage import Place, Stage
+
+SAMPLES = Path(__file__).parents[3] / "samples"
+AGENTS = sorted(SAMPLES.glob("*.agent.yaml"))
+ORCHESTRATIONS = sorted(SAMPLES.glob("*.orchestration.yaml"))
+
+
+def an_input(config_yaml: str) -> dict[str, str]:
+    """What a sample asks for: a short text for each property."""
+    properties = (yaml.safe_load(config_yaml).get("input_schema") or {}).get("properties", {})
+    return dict.fromkeys(properties, "tea")
+
+
+@pytest.mark.anyio
+async def test_every_sample_is_applied_once_and_can_be_run(stage: Stage, place: Place) -> None:
+    client = stage.client(place.caller("developer"))
+    started = set()
+    for kind, files in (("agent", AGENTS), ("orchestration", ORCHESTRATIONS)):
+        for file in files:
+            body = {"file": file.read_text()}
+            first = await client.post(f"/v1/{kind}s/apply", body)
+            assert (first.status, first.json()["changed"]) == (200, ["created"]), (file.name, first.body)
+            assert (await client.post(f"/v1/{kind}s/apply", body)).json()["changed"] == []
+            name = first.json()[kind]["name"]
+            run = await client.post("/v1/runs", {kind: name, "input": an_input(body["file"])})
+            assert run.status == 202, run.body
+            started.add(name)
+    assert started >= {"contact", "summarize", "write", "http-agent", "brief", "compare"}
+
+
+def test_samples_ask_little_of_the_embedded_model() -> None:
+    for file in AGENTS:
+        text = file.read_text()
+        assert "provider: embedded" not in text or "max_output_tokens: 60" in text
