@@ -37,7 +37,8 @@ select $1, * from unnest($2::date[], $3::uuid[], $4::text[], $5::text[], $6::tex
   $9::bigint[], $10::bigint[])
 on conflict (organization_id, day, agent_id, provider, model_name, owner_id) do update set
   steps = d.steps + excluded.steps, input_tokens = d.input_tokens + excluded.input_tokens,
-  output_tokens = d.output_tokens + excluded.output_tokens, cost_usd_micros = d.cost_usd_micros + excluded.cost_usd_micros"""
+  output_tokens = d.output_tokens + excluded.output_tokens,
+  cost_usd_micros = d.cost_usd_micros + excluded.cost_usd_micros"""
 
 _COUNT_RUNS = """insert into counted_run (organization_id, id) select $1, unnest($2::uuid[])
 on conflict do nothing returning id"""
