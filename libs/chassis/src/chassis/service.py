@@ -92,6 +92,8 @@ class Service:
     sink: tuple[RawSink, str] | None = None
     """Set where one writer takes every fact of every service: audit's, and the URL of the role that writes."""
     doors: Sequence[PublicDoor] = ()
+    closing: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+    """Called when the process ends: what the service's own clients hold open."""
 
     def __post_init__(self) -> None:
         self._app: ASGIApp | None = None
@@ -127,6 +129,8 @@ class Service:
         set_up_telemetry(settings)
         engine = _door_engine(settings)
         stack.push_async_callback(engine.dispose)
+        for close in self.closing:
+            stack.push_async_callback(close)
         await self._require_migrated()
         notifier = Notifier(engine)
         stack.push_async_callback(notifier.close)
