@@ -99,7 +99,4 @@ async def make_stage(postgres_url: str, directory: Path) -> AsyncIterator[Stage]
     keyring = write_keyring(directory / "keyring.json")
     values = {"key_encryption_file": keyring, "object_directory": directory / "objects"}
     async with staged(build, Settings, SERVICE, postgres_url, **values) as made:
-        try:
-            yield Stage(made.service, made.running, made.database, made.issuer, directory)
-        finally:
-            await made.service.api.state.signals.close()
+        yield Stage(made.service, made.running, made.database, made.issuer, directory)

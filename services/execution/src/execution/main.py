@@ -31,8 +31,9 @@ def build(settings: Settings) -> Service:
     keyring = Keyring.read(settings.key_encryption_file) if settings.key_encryption_file else None
     objects = open_objects(settings.object_directory, keyring)
     signals = RunSignals(settings.database_url.get_secret_value())
-    models = LlmRunner(_outbound(settings, with_embedded=True), embedded=_embedded(settings))
-    kinds = AgentKinds({"llm": models, "http": HttpRunner(_outbound(settings, with_embedded=False))})
+    to_models, to_others = _outbound(settings, with_embedded=True), _outbound(settings, with_embedded=False)
+    models = LlmRunner(to_models, embedded=_embedded(settings))
+    kinds = AgentKinds({"llm": models, "http": HttpRunner(to_others)})
     options = Options(
         agents=kinds, objects=objects, keyring=keyring, slots=settings.slots, on_ended=signals.ended
     )  # fmt: skip
@@ -48,6 +49,7 @@ def build(settings: Settings) -> Service:
         consumers=handlers_in(workspaces, subscriptions),
         jobs=[reap_leases, keep_months],
         workers=[engine(options), admission(), warm_models],
+        closing=[to_models.close, to_others.close, signals.close],
     )
     service.api.state.keyring = keyring
     service.api.state.objects = objects

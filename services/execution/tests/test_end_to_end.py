@@ -1,0 +1,117 @@
+"""From the door to the end and back: a run is started over HTTP, the engine runs it, and everything is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from services.execution.tests.examples import workspace_of
+
+from chassis.testing.stage import Stage, staged
+from execution.main import build
+from execution.settings import Settings
+from remit_local.testing import Servers
+
+pytestmark = pytest.mark.anyio
+AGENT = """
+apiVersion: agent/v1
+kind: http
+http: {url: "%s", timeout: 10s}
+"""
+PAIR = """
+apiVersion: orchestration/v1
+pattern: sequential
+steps:
+  - {id: draft, agent: a, in: {topic: "${input.topic}"}}
+  - {id: edit, agent: a, in: {text: "${steps.draft.output.said}"}}
+"""
+
+
+class HttpAgent:
+    """An agent of somebody: says what it was asked, after `pause` seconds."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.pause = 0.0
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.calls.append(body)
+        await asyncio.sleep(self.pause)
+        said = ", ".join(str(value) for value in body["input"].values())
+        return web.json_response({"output": {"said": f"<{said}>"}, "usage": {"input_tokens": 3, "output_tokens": 2}})
+
+
+@pytest.fixture(scope="module")
+async def agent(anyio_backend: object) -> AsyncIterator[HttpAgent]:
+    made = HttpAgent()
+    app = web.Application()
+    app.router.add_post("/step", made.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/step"
+    yield made
+    await runner.cleanup()
+
+
+@pytest.fixture(scope="module")
+async def stage(servers: Servers, agent: HttpAgent, anyio_backend: object) -> AsyncIterator[Stage]:
+    allow = (agent.url.split("/")[2],)
+    values: dict[str, Any] = {"amqp_url": servers.amqp_url, "outbound_allow": allow}
+    async with staged(build, Settings, "execution", servers.postgres_url, **values) as made:
+        workers = [asyncio.ensure_future(worker(made.running)) for worker in made.service.workers]
+        yield made
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def test_a_run_goes_from_the_door_to_its_end(stage: Stage, agent: HttpAgent) -> None:
+    caller = await stage.caller("developer")
+    await workspace_of(stage, caller)
+    client = stage.client(caller)
+    made = await client.post("/v1/agents", {"name": "a", "config_yaml": AGENT % agent.url})
+    aliases = {"a": {"id": made.json()["id"]}}
+    await client.post("/v1/orchestrations", {"name": "pair", "config_yaml": PAIR, "agent_ids": aliases})
+    body = {"orchestration": "pair", "input": {"topic": "rivers"}}
+    answer = await client.post("/v1/runs", body, headers={"prefer": "wait=30"})
+    run = answer.json()
+    assert (answer.status, run["status"], run["output"]) == (200, "completed", {"said": "<<rivers>>"}), run
+    steps = (await client.get(f"/v1/runs/{run['id']}/steps")).json()["items"]
+    assert [(step["node"], step["status"], step["output"]) for step in steps] == [
+        ("draft", "completed", {"said": "<rivers>"}),
+        ("edit", "completed", {"said": "<<rivers>>"}),
+    ]
+    assert run["input_tokens"] == sum(step["input_tokens"] for step in steps)
+    told = await stage.facts(organization_id=caller.organization_id)
+    assert [fact.type.removeprefix("execution.") for fact in told if fact.data.get("run_id") == run["id"]] == [
+        "run.queued.v1", "decision.recorded.v1", "run.started.v1", "step.completed.v1", "step.completed.v1",
+        "run.completed.v1",
+    ]  # fmt: skip
+    events = (await client.get(f"/v1/runs/{run['id']}/events")).body.decode()
+    assert [line[7:] for line in events.splitlines() if line.startswith("event: ")] == [
+        "RUN_STARTED", "STEP_FINISHED", "STEP_FINISHED", "RUN_FINISHED",
+    ]  # fmt: skip
+
+
+async def test_cancelling_reaches_the_call_in_flight(stage: Stage, agent: HttpAgent) -> None:
+    caller = await stage.caller("operator")
+    await workspace_of(stage, caller)
+    owner = stage.client(await stage.caller("org_owner", caller.organization_id))
+    await owner.post("/v1/agents", {"name": "a", "config_yaml": AGENT % agent.url})
+    client, agent.pause, before = stage.client(caller), 30.0, len(agent.calls)
+    run = (await client.post("/v1/runs", {"agent": "a", "input": {"topic": "x"}})).json()
+    for _ in range(500):
+        if len(agent.calls) > before:
+            break
+        await asyncio.sleep(0.02)
+    assert (await client.post(f"/v1/runs/{run['id']}/cancel", {"reason": "enough"})).json()["status"] == "cancelling"
+    ended = await client.get(f"/v1/runs/{run['id']}", headers={"prefer": "wait=10"})
+    agent.pause = 0.0
+    assert (ended.json()["status"], ended.json()["stop_reason"]) == ("cancelled", "cancelled")
