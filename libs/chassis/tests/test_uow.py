@@ -84,3 +84,13 @@ async def test_text_the_database_cannot_hold_is_the_callers_mistake(stage: Stage
         async with stage.begin(await stage.caller()) as uow:
             await add_parcel(uow, "a\0b")
     assert refused.value.code == "invalid_text"
+
+
+async def test_locking_a_row_again_keeps_what_was_changed(stage: Stage) -> None:
+    caller = await stage.caller()
+    async with stage.begin(caller) as uow:
+        first = await add_parcel(uow, "first")
+    async with stage.begin(caller) as uow:
+        (await uow.get(Parcel, first.id, lock=True)).name = "renamed"
+        assert (await uow.get(Parcel, first.id, lock=True)).name == "renamed"
+    assert await names(stage, first) == ["renamed"]

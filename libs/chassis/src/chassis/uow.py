@@ -72,6 +72,8 @@ class UnitOfWork:
 
     async def find(self, row: type[R], row_id: UUID, *, lock: bool = False) -> R | None:
         """The row with this id, or None; asks no policy."""
+        if lock:
+            await self._session.flush()  # reading the row anew would forget what was changed here
         return await self._session.get(row, row_id, with_for_update=lock or None, populate_existing=lock)
 
     async def first(self, statement: Executable) -> Any:
