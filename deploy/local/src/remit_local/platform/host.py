@@ -3,9 +3,6 @@
 Nothing else is shared between them: each has its own database, roles, broker user and facts, as in six processes.
 """
 
-from gateway.main import build as build_gateway
-from gateway.settings import Settings as GatewaySettings
-
 from audit.main import build as build_audit
 from audit.settings import Settings as AuditSettings
 from billing.main import build as build_billing
@@ -14,6 +11,8 @@ from chassis.process import environment, run
 from chassis.service import Service
 from execution.main import build as build_execution
 from execution.settings import Settings as ExecutionSettings
+from gateway.main import build as build_gateway
+from gateway.settings import Settings as GatewaySettings
 from identity.main import build as build_identity
 from identity.settings import Settings as IdentitySettings
 from policy.main import build as build_policy

@@ -20,6 +20,7 @@ KEY_USES: Mapping[str, tuple[str, ...]] = {
     "audit": ("attest", "seal"),
 }
 INGEST = "remit_audit_ingest"
+MODEL = "model"
 MAX_CONNECTIONS = 300
 """PostgreSQL's, stated: six services with two processes each, a pool of at most 8 and at most 8 single connections."""
 
@@ -67,15 +68,23 @@ class Installation:
         return kept_secret(self.folder / "passwords" / name)
 
     def model(self) -> EmbeddedModel:
-        """The embedded model's server, on a port it keeps."""
+        """The embedded model's server."""
         key_file = self.folder / "model.key"
         kept_secret(key_file)
-        return EmbeddedModel(kept_port(self.folder / "model.port"), key_file)
+        return EmbeddedModel(self._port(MODEL), key_file)
 
     def service_port(self, service: str) -> int:
         """A service's internal port; used with one process per service and role only."""
+        return self._port(service)
+
+    def settle_ports(self) -> None:
+        """Choose the ports that children are told of: those of last time, where nobody else has taken them.
+
+        Only before any child runs: later a port is taken because it is ours.
+        """
         (self.folder / "ports").mkdir(exist_ok=True)
-        return kept_port(self.folder / "ports" / service)
+        for name in (MODEL, *SERVICES):
+            kept_port(self.folder / "ports" / name)
 
     def database_url(self, service: str, suffix: str = "") -> str:
         """The URL of a service's database for one of its roles."""
@@ -119,6 +128,9 @@ class Installation:
     def python(self, module: str, *arguments: str) -> tuple[str, ...]:
         """A command that runs one of our modules."""
         return (sys.executable, "-m", module, *arguments)
+
+    def _port(self, name: str) -> int:
+        return int((self.folder / "ports" / name).read_text())
 
     def _only(self, service: str, *, own_port: bool) -> dict[str, str]:
         if service == "audit":

@@ -13,6 +13,7 @@ from pathlib import Path
 from remit_local.environment import whole_environment
 from remit_local.installs import ensure_embedded_model, ensure_postgres, ensure_rabbitmq
 from remit_local.platform.installation import Installation
+from remit_local.platform.roster import SERVICES as SERVICES_CHILD
 from remit_local.platform.roster import children_of
 from remit_local.process import ServerError
 from remit_local.supervisor import Supervisor
@@ -37,9 +38,24 @@ async def keep(
 ) -> None:
     """Run the platform until SIGINT or SIGTERM; a second signal ends everything at once."""
     children = children_of(installation, processes=processes, with_model=with_model)
-    supervisor = Supervisor(installation.folder, children)
+    supervisor = Supervisor(installation.folder, children)  # from here on the folder is ours
+    installation.settle_ports()
     supervisor.tell(edge=installation.edge, processes=processes, model=with_model)
     await supervisor.run(when_ready)
+
+
+async def prepare_alone(installation: Installation) -> None:
+    """Start the servers, bring databases, queues and keys to what this version needs, and stop the servers."""
+    children = [
+        child for child in children_of(installation, processes=False, with_model=False) if child.name != SERVICES_CHILD
+    ]
+    supervisor = Supervisor(installation.folder, children)
+    installation.settle_ports()
+
+    async def done() -> None:
+        supervisor.ask_to_stop()
+
+    await supervisor.run(done)
 
 
 def detach(installation: Installation, *, processes: bool, with_model: bool) -> subprocess.Popen[bytes]:

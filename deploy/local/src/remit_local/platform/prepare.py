@@ -1,4 +1,4 @@
-"""`python -m remit_local.platform.prepare DIR`: databases, roles, migrations, topology, keys, bootstrap. Safe to repeat."""
+"""`python -m remit_local.platform.prepare DIR`: databases, roles, migrations, topology, keys, bootstrap. May be repeated."""
 
 import asyncio
 import sys

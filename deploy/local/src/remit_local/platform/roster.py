@@ -6,11 +6,11 @@ from remit_local.children import Child, program, rabbitmq_children, server_child
 from remit_local.embedded_model import is_ready
 from remit_local.environment import whole_environment
 from remit_local.loopback import first_answer
-from remit_local.platform.installation import Installation
+from remit_local.platform.installation import MODEL, Installation
 
 _READY = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 _OK = b"HTTP/1.1 200"
-PREPARE, SERVICES, MODEL = "prepare", "remit", "model"
+PREPARE, SERVICES = "prepare", "remit"
 
 
 def children_of(installation: Installation, *, processes: bool, with_model: bool) -> list[Child]:
@@ -43,9 +43,7 @@ async def edge_is_ready(port: int) -> bool:
 
 
 def _model(installation: Installation) -> Child:
-    model = installation.model()
-
     async def ready() -> bool:
-        return await is_ready(model.base_url)
+        return await is_ready(installation.model().base_url)
 
-    return Child(MODEL, model.command, ready)
+    return Child(MODEL, lambda: installation.model().command(), ready)

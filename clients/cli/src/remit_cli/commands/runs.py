@@ -1,0 +1,156 @@
+"""`remit runs`: start, watch, stop and explain."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from remit_cli.commands.definitions import read_file
+from remit_cli.edge import Edge
+from remit_cli.explanation import print_explanation
+from remit_cli.failures import RUN_NOT_COMPLETED, CliError
+from remit_cli.options import Json, Limit, ask
+from remit_cli.show import console, print_fields, print_json, print_table
+from remit_cli.watch import FINAL, watch_run
+
+app = typer.Typer(help="Start runs, watch them, stop them, explain them.", no_args_is_help=True)
+
+COLUMNS = ("id", "status", "execution_type", "semver", "trigger_type", "input_tokens", "output_tokens")
+FIELDS = (
+    *("id", "status", "execution_type", "semver", "triggered_by", "queued_at", "started_at", "completed_at"),
+    *("error_code", "error_message", "input_tokens", "output_tokens", "cost_usd_micros", "trace_id", "output"),
+)
+WAIT_SECONDS = 60
+Run = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
+
+
+@app.command(
+    "start",
+    epilog="Examples: remit runs start --orchestration digest --input text=@README.md --watch; "
+    'remit runs start --agent write --input \'{"topic": "rivers"}\' --wait',
+)
+def start(
+    agent: Annotated[str | None, typer.Option(help="An agent's name or id.")] = None,
+    orchestration: Annotated[str | None, typer.Option(help="An orchestration's name or id.")] = None,
+    workspace: Annotated[str | None, typer.Option(help="Where the name alone is not enough.")] = None,
+    version: Annotated[str, typer.Option(help="A version, or current.")] = "current",
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="JSON, @file with JSON, NAME=text or NAME=@file; may be repeated."),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--idempotency-key", help="The same key and body start one run only.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show the steps as they happen.")] = False,  # noqa: FBT002
+    wait: Annotated[bool, typer.Option("--wait", help="Return when it is over.")] = False,  # noqa: FBT002
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Start an agent or an orchestration."""
+    if (agent is None) == (orchestration is None):
+        raise typer.BadParameter("name either --agent or --orchestration")
+    subject = {"agent": agent} if agent is not None else {"orchestration": orchestration}
+    body = {**subject, "version": version, "input": read_input(given or []), "trigger_type": "cli"}
+    if workspace:
+        body["workspace"] = workspace
+    headers = {"Idempotency-Key": key} if key else {}
+    title = agent or orchestration or ""
+
+    async def do(edge: Edge) -> dict[str, Any]:
+        run: dict[str, Any] = await edge.post("/v1/runs", body, headers=headers)
+        if watch and not as_json:
+            return await watch_run(edge, run, title)
+        return await _ended(edge, run) if wait or watch else run
+
+    _show(ask(do), as_json=as_json, must_complete=watch or wait)
+
+
+@app.command("list")
+def show_all(
+    status: Annotated[str | None, typer.Option(help="Only those: queued, running, completed, failed, ...")] = None,
+    limit: Limit = 20,
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """List runs, newest first."""
+    items = ask(lambda edge: edge.items("/v1/runs", limit=limit, status=status))
+    if as_json:
+        print_json({"items": items})
+    else:
+        print_table(items, (*COLUMNS, "cost_usd_micros", "queued_at"), empty="no runs yet: remit runs start …")
+
+
+@app.command("get")
+def show_one(run_id: Run, as_json: Json = False) -> None:  # noqa: FBT002
+    """Show one run."""
+    _show(ask(lambda edge: edge.get(f"/v1/runs/{run_id}")), as_json=as_json, must_complete=False)
+
+
+@app.command("watch")
+def watch(run_id: Run) -> None:
+    """Show a run's steps as they happen, until it is over."""
+
+    async def do(edge: Edge) -> dict[str, Any]:
+        return await watch_run(edge, await edge.get(f"/v1/runs/{run_id}"), "run")
+
+    _show(ask(do), as_json=False, must_complete=True)
+
+
+@app.command("cancel")
+def cancel(
+    run_id: Run,
+    reason: Annotated[str, typer.Option(help="Why; it is kept in the audit log.")] = "",
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Stop a run that has not finished; again changes nothing."""
+    run = ask(lambda edge: edge.post(f"/v1/runs/{run_id}/cancel", {"reason": reason}))
+    _show(run, as_json=as_json, must_complete=False)
+
+
+@app.command("explain")
+def explain(run_id: Run, as_json: Json = False) -> None:  # noqa: FBT002
+    """Say who asked, which rule decided, what ran, each step, its cost and its audit entries."""
+    found = ask(lambda edge: edge.get(f"/v1/runs/{run_id}/explain"))
+    if as_json:
+        print_json(found)
+    else:
+        print_explanation(found)
+
+
+def read_input(given: list[str]) -> dict[str, Any]:
+    """Return a run's input from JSON, `@file`, `NAME=text` and `NAME=@file`, later ones over earlier ones."""
+    merged: dict[str, Any] = {}
+    for each in given:
+        name, equals, rest = each.partition("=")
+        if equals and name.isidentifier():
+            merged[name] = read_file(Path(rest[1:])) if rest.startswith("@") else rest
+        else:
+            merged |= _object(read_file(Path(each[1:])) if each.startswith("@") else each, each)
+    return merged
+
+
+def _object(text: str, where: str) -> dict[str, Any]:
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        if where.startswith("@"):
+            return {"text": text}  # a document: what most samples call their input
+        raise CliError(f"--input {where}: neither JSON nor NAME=text") from None
+    if not isinstance(found, dict):
+        raise CliError("an input is a JSON object")
+    return found
+
+
+async def _ended(edge: Edge, run: dict[str, Any]) -> dict[str, Any]:
+    while run["status"] not in FINAL:
+        run = await edge.get(f"/v1/runs/{run['id']}", wait_seconds=WAIT_SECONDS)
+    return run
+
+
+def _show(run: dict[str, Any], *, as_json: bool, must_complete: bool) -> None:
+    if as_json:
+        print_json(run)
+    else:
+        print_fields(run, [name for name in FIELDS if run.get(name) not in (None, "")])
+        console().print(f"[dim]remit runs explain {run['id']}[/]")
+    if must_complete and run["status"] != "completed":
+        raise typer.Exit(RUN_NOT_COMPLETED)

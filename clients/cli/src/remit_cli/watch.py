@@ -1,0 +1,106 @@
+"""A run's steps as they happen: a live tree on a terminal, a line for each change elsewhere."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from rich.console import RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.spinner import Spinner
+from rich.tree import Tree
+
+from remit_cli.edge import Edge, Event
+from remit_cli.failures import UnreachableError
+from remit_cli.show import console, dollars
+
+MARKS = {"completed": "[green]✓[/]", "failed": "[red]✗[/]", "cancelled": "[yellow]■[/]", "timed_out": "[red]⧖[/]"}
+FINAL = frozenset({"completed", "failed", "cancelled", "timed_out"})
+_RECONNECTS = 20
+
+
+async def watch_run(edge: Edge, run: Mapping[str, Any], title: str) -> dict[str, Any]:
+    """Show the steps of a run until it is over; returns the run as it ended."""
+    out = console()
+    tree = StepTree(f"[bold]{escape(title)}[/]  [dim]{run['id']}[/]")
+    with Live(tree.shown(), console=out, refresh_per_second=8, transient=not out.is_terminal) as live:
+        async for event in follow(edge, run["id"]):
+            line = tree.take(event)
+            if out.is_terminal:
+                live.update(tree.shown())
+            elif line:
+                live.console.print(line)
+    found: dict[str, Any] = await edge.get(f"/v1/runs/{run['id']}")
+    return found
+
+
+async def follow(edge: Edge, run_id: str) -> AsyncIterator[Event]:
+    """Yield the events of a run, each once, over however many connections it takes."""
+    seen: set[str] = set()
+    last, failures = "", 0
+    while failures <= _RECONNECTS:
+        try:
+            async for event in edge.events(f"/v1/runs/{run_id}/events", last):
+                failures = 0
+                if event.id not in seen:
+                    seen.add(event.id)
+                    last = event.id
+                    yield event
+                if event.name in ("RUN_FINISHED", "RUN_ERROR"):
+                    return
+        except UnreachableError:
+            if failures == _RECONNECTS:
+                raise
+        failures += 1
+
+
+class StepTree:
+    """What is known of a run's steps so far."""
+
+    def __init__(self, title: str) -> None:
+        self._tree = Tree(title)
+        self._over = False
+
+    def take(self, event: Event) -> str:
+        """Take in an event; returns it as a line of text, empty when it is nothing to show."""
+        line = _line(event)
+        if line:
+            self._tree.add(line)
+        self._over = self._over or event.name in ("RUN_FINISHED", "RUN_ERROR")
+        return line
+
+    def shown(self) -> RenderableType:
+        """Return what to draw: the steps, and something that moves while there are more to come."""
+        drawn = Tree(self._tree.label)
+        drawn.children = list(self._tree.children)
+        if not self._over:
+            drawn.add(Spinner("dots", "[dim]working[/]"))
+        return drawn
+
+
+def _line(event: Event) -> str:
+    told = event.data
+    if event.name == "STEP_FINISHED":
+        return step_line(
+            told["stepName"],
+            told["status"],
+            tokens=told["inputTokens"] + told["outputTokens"],
+            cost_usd_micros=told["costUsdMicros"],
+            attempt=told["attempt"],
+            error=told.get("errorCode", ""),
+        )
+    if event.name == "RUN_FINISHED":
+        return "[green]completed[/]"
+    if event.name == "RUN_ERROR":
+        return f"[red]{escape(str(told.get('status', 'failed')))}[/] {escape(str(told.get('message', '')))}"
+    return ""
+
+
+def step_line(
+    name: str, status: str, *, tokens: int, cost_usd_micros: int, attempt: int = 1, error: str = "", note: str = ""
+) -> str:
+    """Return one attempt at a step as a line."""
+    again = f" [dim]attempt {attempt}[/]" if attempt > 1 else ""
+    wrong = f" [red]{escape(error)}[/]" if error else ""
+    more = f"  [dim]{escape(note)}[/]" if note else ""
+    mark = MARKS.get(status, "[dim]…[/]")
+    return f"{mark} [bold]{escape(name)}[/]{again}{wrong}  {tokens} tokens  {dollars(cost_usd_micros)}{more}"
