@@ -19,7 +19,6 @@ from chassis.testing.stage import Stage
 from contracts.api_keys import ParsedKey, make_key
 from contracts.identity import ApiKeyCreated, ApiKeyRevoked, OrganizationCreated, UserCreated, UserUpdated
 from gateway.api.edge import Edge
-from gateway.main import GatewayService
 
 
 @dataclass
@@ -67,10 +66,10 @@ class EdgeStage:
 
     @classmethod
     def of(cls, stage: Stage) -> EdgeStage:
-        service = stage.service
-        assert isinstance(service, GatewayService)
-        service.edge.issuer = stage.issuer
-        return cls(stage, service.edge)
+        edge = stage.service.doors[0].app
+        assert isinstance(edge, Edge)
+        edge.issuer = stage.issuer
+        return cls(stage, edge)
 
     def play(self, **services: ASGIApp) -> None:
         """Put these behind the edge, beside gateway itself."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -26,24 +26,9 @@ from gateway.usecases.across import restate_gateways
 from gateway.usecases.callers import CallerBook
 
 
-class GatewayService(Service):
-    """The gateway service, which lets go of its connections to the others when it ends."""
-
-    edge: Edge
-
-    async def run(self, *, api: bool, work: bool, ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until cancelled."""
-        try:
-            await super().run(api=api, work=work, ready=ready)
-        finally:
-            for hop in self.edge.hops.values():
-                if isinstance(hop, HttpHop):
-                    await hop.close()
-
-
-def build(settings: Settings, hops: Mapping[str, ASGIApp] | None = None) -> GatewayService:
+def build(settings: Settings, hops: Mapping[str, ASGIApp] | None = None) -> Service:
     """The gateway service, ready to run; `hops` are the other services' apps where they share this process."""
-    service = GatewayService(
+    service = Service(
         "gateway",
         settings,
         migrations=migrations_of(gateway),
@@ -52,9 +37,10 @@ def build(settings: Settings, hops: Mapping[str, ASGIApp] | None = None) -> Gate
         jobs=[every(seconds=1)(note_freshness)],
         restate={"gateway": restate_gateways},
     )
-    service.edge = build_edge(service, settings, hops)
+    edge = build_edge(service, settings, hops)
+    service.closing = [hop.close for hop in edge.hops.values() if isinstance(hop, HttpHop)]
     if settings.edge_port:
-        service.doors = [PublicDoor(service.edge, settings.edge_host, settings.edge_port)]
+        service.doors = [PublicDoor(edge, settings.edge_host, settings.edge_port)]
     return service
 
 

@@ -24,8 +24,8 @@ class Settings(ServiceSettings):
     edge_host: str = "127.0.0.1"
     edge_port: int = 8080
     """The public port; 0 opens none."""
-    public_url: str = "http://127.0.0.1:8080"
-    """Where callers find the edge, as told in answers; behind a proxy it is the proxy's."""
+    public_url: str = ""
+    """Where callers find the edge, such as a proxy's address; empty: the edge's own host and port."""
     token_key_file: Path | None = None
     """The one key that signs internal tokens (PEM, mode 0600). Without it a key is made that nobody else trusts."""
     next_hops: Annotated[dict[str, str], BeforeValidator(_hops)] = {}

@@ -118,6 +118,20 @@ async def test_events_arrive_as_they_happen_and_leaving_is_noticed(stage: EdgeSt
             await service.left.wait()
 
 
+async def test_a_service_that_breaks_off_is_not_taken_for_whole(stage: EdgeStage) -> None:
+    async def breaking(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise RuntimeError("gone")
+
+    holder = await stage.holder()
+    async with _two_processes(stage, breaking) as (edge, session):
+        headers = {"Authorization": f"Bearer {holder.key}"}
+        async with session.get(f"{edge}/v1/runs", headers=headers) as answer:
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await answer.read()
+
+
 async def test_head_of_a_stream_ends(stage: EdgeStage) -> None:
     service = _Streaming()
     holder = await stage.holder()

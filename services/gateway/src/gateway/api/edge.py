@@ -67,9 +67,11 @@ class Edge:
             return
         known = await self._admit(request)
         service = service_of(path)
-        hop = self.hops.get(service) if service else None
-        if service is None or hop is None:
+        if service is None:
             raise NotFoundError(_NO_ROUTE)
+        hop = self.hops.get(service)
+        if hop is None:
+            raise silent_hop(service)
         run_id = explained_run(path)
         if run_id is not None and request.method in ("GET", "HEAD"):
             onward = partial(self._onward, request, known)

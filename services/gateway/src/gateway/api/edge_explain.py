@@ -11,7 +11,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from chassis.errors import NotFoundError, RefusalError
+from chassis.errors import RefusalError
 from chassis.telemetry import logger
 from gateway.clients.hops import Headers, ask_hop
 from gateway.domain.explaining import Part, compose
@@ -27,11 +27,8 @@ log = logger(part="edge")
 
 async def explain_run(run_id: str, hops: Mapping[str, ASGIApp], onward: Onward) -> Response:
     """The explanation, or execution's own refusal unchanged."""
-    execution = hops.get("execution")
-    if execution is None:
-        raise NotFoundError("There is no such route.")
     account, usage, entries = await asyncio.gather(
-        ask_hop(execution, f"/v1/runs/{quote(run_id)}/explain", "", onward("execution")),
+        ask_hop(hops["execution"], f"/v1/runs/{quote(run_id)}/explain", "", onward("execution")),
         _part(hops, "billing", "/v1/usage-events", {"run_id": run_id}, onward),
         _part(hops, "audit", "/v1/audit-entries", {"run_id": run_id, "order": "asc"}, onward),
     )

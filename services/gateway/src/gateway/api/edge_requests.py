@@ -16,8 +16,8 @@ _READ = frozenset((
     b"transfer-encoding", b"x-correlation-id",
 ))  # fmt: skip
 _KEPT_BACK = HOP_HEADERS | {
-    b"authorization", b"cookie", b"forwarded", b"origin", b"traceparent", b"x-correlation-id", b"x-forwarded-for",
-    b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip",
+    b"authorization", b"cookie", b"expect", b"forwarded", b"origin", b"traceparent", b"x-correlation-id",
+    b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip",
 }  # fmt: skip
 """What stays at the edge: the key, what is about this connection, and what a service would take from the edge alone."""
 SECURITY_HEADERS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,10 @@ Headers = Sequence[tuple[bytes, bytes]]
 log = logger(part="edge")
 
 
+class LeftError(Exception):
+    """The caller is gone: there is nobody to answer."""
+
+
 class HttpHop:
     """A service in another process, over pooled connections; bodies stream both ways."""
 
@@ -39,6 +44,15 @@ class HttpHop:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI: pass one request on; UnavailableError when the service does not answer."""
+        with suppress(LeftError):
+            await self._pass_on(scope, receive, send)
+
+    async def close(self) -> None:
+        """Let the connections go."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         query, length = scope["query_string"], _length(scope["headers"])
         path = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
         body = _Body(receive, scope["remit.limit_bytes"])
@@ -56,14 +70,9 @@ class HttpHop:
                 allow_redirects=False,
             )
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise body.refusal or self._silent(error) from error
+            raise body.stopped or self._silent(error) from error
         async with answer:
             await _relay(answer, receive, send)
-
-    async def close(self) -> None:
-        """Let the connections go."""
-        if self._session is not None:
-            await self._session.close()
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -96,19 +105,20 @@ class _Body:
 
     def __init__(self, receive: Receive, limit: int) -> None:
         self._receive, self._limit = receive, limit
-        self.refusal: TooLargeError | None = None
+        self.stopped: TooLargeError | LeftError | None = None
 
     async def stream(self) -> AsyncIterator[bytes]:
         seen, more = 0, True
         while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                raise ConnectionError("the caller left")
+                self.stopped = LeftError()
+                raise self.stopped
             chunk = message.get("body", b"")
             seen += len(chunk)
             if seen > self._limit:
-                self.refusal = TooLargeError(f"The request is above the limit of {self._limit} bytes.")
-                raise self.refusal
+                self.stopped = TooLargeError(f"The request is above the limit of {self._limit} bytes.")
+                raise self.stopped
             more = message.get("more_body", False)
             if chunk:
                 yield chunk
@@ -129,19 +139,32 @@ async def _relay(answer: aiohttp.ClientResponse, receive: Receive, send: Send) -
     if length is not None and length <= SMALL_BYTES:
         await send({"type": "http.response.body", "body": await answer.read()})
         return
-    async with asyncio.TaskGroup() as tasks:
-        # Who streams must notice that the caller left: there may be nothing to send for a long time.
-        watching = tasks.create_task(_left(receive, answer))
+    await _stream_on(answer, receive, send)
+
+
+async def _stream_on(answer: aiohttp.ClientResponse, receive: Receive, send: Send) -> None:
+    """Until the answer ends or the caller leaves, which only `receive` tells: there may be nothing to send for long."""
+
+    async def copy() -> None:
         async for chunk in answer.content.iter_any():
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        watching.cancel()
-    await send({"type": "http.response.body", "body": b""})
+        await send({"type": "http.response.body", "body": b""})
 
+    async def leave() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
-async def _left(receive: Receive, answer: aiohttp.ClientResponse) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    answer.close()
+    copying, leaving = asyncio.create_task(copy()), asyncio.create_task(leave())
+    try:
+        await asyncio.wait({copying, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if copying.done():
+            await copying
+    finally:
+        copying.cancel()
+        leaving.cancel()
+        await asyncio.gather(copying, leaving, return_exceptions=True)
+        if not answer.content.at_eof():
+            answer.close()
 
 
 @dataclass(frozen=True)

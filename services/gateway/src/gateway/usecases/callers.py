@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -97,8 +98,13 @@ class CallerBook:
         reading = self._reading.get(digest)
         if reading is None:
             reading = self._reading[digest] = asyncio.create_task(self._read(digest, key))
-            reading.add_done_callback(lambda _: self._reading.pop(digest, None))
+            reading.add_done_callback(partial(self._done, digest))
         return await asyncio.shield(reading)
+
+    def _done(self, digest: bytes, reading: asyncio.Task[KnownCaller]) -> None:
+        self._reading.pop(digest, None)
+        if not reading.cancelled():
+            reading.exception()  # whoever waited has it; if all of them left, nobody misses it
 
     async def _read(self, digest: bytes, key: str) -> KnownCaller:
         parsed = parse_key(key)

@@ -34,6 +34,8 @@ count_gateways = counter(GATEWAYS)
 class EdgeSettings(Protocol):
     """What of the service's settings a new gateway starts with."""
 
+    edge_host: str
+    edge_port: int
     public_url: str
     key_rate_per_second: int
     organization_rate_per_second: int
@@ -47,7 +49,8 @@ async def create_default_gateway(uow: UnitOfWork) -> Gateway:
     if existing is not None:
         return existing
     told = cast("EdgeSettings", uow.settings)
-    address = urlsplit(told.public_url)
+    public_url = told.public_url or f"http://{told.edge_host}:{told.edge_port}"
+    address = urlsplit(public_url)
     gateway = Gateway(
         id=new_id(),
         organization_id=uow.organization_id,
@@ -55,7 +58,7 @@ async def create_default_gateway(uow: UnitOfWork) -> Gateway:
         gateway_type="shared",
         status="running",
         is_default=True,
-        api_url=told.public_url,
+        api_url=public_url,
         api_port=address.port or (443 if address.scheme == "https" else 80),
         ssl_enabled=address.scheme == "https",
         min_instances=1,
