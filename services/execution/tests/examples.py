@@ -192,3 +192,39 @@ async def _watch_run(stage: AnyStage, caller: Caller) -> Call:
     call = await _run(stage, caller)
     await stage.client(caller).post(f"/v1/runs/{call.path['run_id']}/cancel")
     return call
+
+
+@EXAMPLES.of("create_agents")
+async def _create_agents(stage: AnyStage, caller: Caller) -> Call:
+    return Call(body={"items": [(await _create_agent(stage, caller)).body]})
+
+
+@EXAMPLES.of("update_agents")
+async def _update_agents(stage: AnyStage, caller: Caller) -> Call:
+    item = {"id": str((await _agent(stage, caller)).path["agent_id"]), "version": 1, "description": "other"}
+    return Call(body={"items": [item]})
+
+
+@EXAMPLES.of("delete_agents")
+async def _delete_agents(stage: AnyStage, caller: Caller) -> Call:
+    return Call(body={"items": [str((await _agent(stage, caller)).path["agent_id"])]})
+
+
+@EXAMPLES.of("create_orchestrations")
+async def _create_orchestrations(stage: AnyStage, caller: Caller) -> Call:
+    return Call(body={"items": [(await _create_orchestration(stage, caller)).body]})
+
+
+@EXAMPLES.of("update_orchestrations")
+async def _update_orchestrations(stage: AnyStage, caller: Caller) -> Call:
+    item = {
+        "id": str((await _orchestration(stage, caller)).path["orchestration_id"]),
+        "version": 1,
+        "description": "other",
+    }
+    return Call(body={"items": [item]})
+
+
+@EXAMPLES.of("delete_orchestrations")
+async def _delete_orchestrations(stage: AnyStage, caller: Caller) -> Call:
+    return Call(body={"items": [str((await _orchestration(stage, caller)).path["orchestration_id"])]})

@@ -12,7 +12,7 @@ from chassis.migrate import migrations_of
 from chassis.outbound import OutboundClient
 from chassis.sealing import Keyring
 from chassis.service import Running, Service
-from execution.api import agents, model_credentials, orchestrations, runs
+from execution.api import agents, agents_bulk, model_credentials, orchestrations, orchestrations_bulk, runs
 from execution.clients.agents import AgentKinds
 from execution.clients.http_agent import HttpRunner
 from execution.clients.llm import Endpoint, LlmRunner
@@ -45,7 +45,14 @@ def build(settings: Settings) -> Service:
         "execution",
         settings,
         migrations_of(execution),
-        routers=[agents.router, orchestrations.router, model_credentials.router, runs.router],
+        routers=[
+            agents.router,
+            agents_bulk.router,
+            orchestrations.router,
+            orchestrations_bulk.router,
+            model_credentials.router,
+            runs.router,
+        ],
         consumers=handlers_in(workspaces, subscriptions),
         jobs=[reap_leases, keep_months],
         workers=[engine(options), admission(), warm_models],

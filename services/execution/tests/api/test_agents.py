@@ -62,3 +62,27 @@ async def test_versions_are_listed_and_found(stage: Stage, place: Place) -> None
     assert [(item["semver"], item["is_current"]) for item in listed] == [("1.0.1", True), ("1.0.0", False)]
     assert (await client.get(f"{path}/1.0.0")).json()["config"]["kind"] == "llm"
     assert (await client.get(f"{path}/3.0.0")).status == 404
+
+
+async def test_many_at_once_each_for_itself(stage: Stage, place: Place) -> None:
+    client = stage.client(place.caller())
+    items = [{"name": name, "config_yaml": WRITER} for name in ("a", "b", "a")]
+    items.append({"name": "c", "config_yaml": "kind: nothing"})
+    made = (await client.post("/v1/agents/bulk-create", {"items": items})).json()
+    assert [result["status"] for result in made["results"]] == [201, 201, 409, 422]
+    assert (made["succeeded"], made["refused"]) == (2, 2)
+    ids = [result["item"]["id"] for result in made["results"][:2]]
+    patches = [{"id": ids[0], "version": 1, "risk_level": "high"}, {"id": ids[1], "version": 7, "risk_level": "high"}]
+    changed = (await client.post("/v1/agents/bulk-update", {"items": patches})).json()
+    assert [(result["status"], result["code"]) for result in changed["results"]] == [(200, ""), (412, "stale_version")]
+    gone = (await client.post("/v1/agents/bulk-delete", {"items": [*ids, ids[0]]})).json()
+    assert [result["status"] for result in gone["results"]] == [200, 200, 404]
+    told = await stage.types(place.organization_id)
+    assert told.count("agent.created.v1") == told.count("agent.deleted.v1") == 2
+    assert told.count("agent.updated.v1") == 1
+    assert (await client.get("/v1/agents/count")).json() == {"count": 0}
+
+
+async def test_above_a_thousand_items_is_refused(stage: Stage, place: Place) -> None:
+    items = [{"name": f"a{number}", "config_yaml": WRITER} for number in range(1001)]
+    assert (await stage.client(place.caller()).post("/v1/agents/bulk-create", {"items": items})).status == 422
