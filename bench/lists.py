@@ -29,8 +29,8 @@ sys.path.insert(0, str(ROOT))
 from libs.resources.tests.crates import Crate, build  # noqa: E402
 
 from chassis.settings import ServiceSettings  # noqa: E402
-from chassis.testing import Client, Stage, staged  # noqa: E402
 from remit_local.postgres import Postgres  # noqa: E402
+from spine.testing import Client, Stage, staged  # noqa: E402
 
 ROWS, LIMIT, ROUNDS = 10_000, 20, 7
 FILL = """insert into crate (

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from libs.chassis.tests.testing.parcels import Parcel, ParcelCreated, ParcelRenamed, add_parcel, build
+from libs.spine.tests.testing.parcels import Parcel, ParcelCreated, ParcelRenamed, add_parcel, build
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from chassis.errors import ConflictError, InvalidError
 from chassis.settings import ServiceSettings
-from chassis.testing import Stage, staged
 from remit_local.testing import Servers
+from spine.testing import Stage, staged
 
 pytestmark = pytest.mark.anyio
 

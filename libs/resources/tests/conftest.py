@@ -6,8 +6,8 @@ import pytest
 from libs.resources.tests.crates import build
 
 from chassis.settings import ServiceSettings
-from chassis.testing import Stage, staged
 from remit_local.testing import Servers
+from spine.testing import Stage, staged
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 import chassis.db
 from chassis.http import Router, Uow
 from chassis.ids import new_id
-from chassis.service import Service
 from chassis.settings import ServiceSettings
 from chassis.uow import UnitOfWork
 from contracts.envelope import Fact
@@ -25,6 +24,7 @@ from resources.lives import get_living, restore, retire
 from resources.patches import PatchIn, apply_patch
 from resources.upserts import upsert
 from resources.versions import etag, require_version
+from spine.service import Service
 
 MIGRATIONS = Path(__file__).parent / "crates_migrations"
 TAKEN = "A crate of this name is already here."

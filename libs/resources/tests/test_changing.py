@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from libs.resources.tests.crates import Crate, CrateChanged, make_crate
 
 from chassis.errors import ConflictError, NotFoundError
-from chassis.testing import Client, Stage
 from contracts.chassis import BillingRequestRefused
 from resources.patches import apply_patch, merge_patch
 from resources.upserts import upsert
+from spine.testing import Client, Stage
 
 pytestmark = pytest.mark.anyio
 

@@ -10,10 +10,10 @@ import pytest
 from libs.resources.tests.crates import CRATES, list_crates_of
 
 from chassis.caller import Caller
-from chassis.testing import Stage
 from chassis.uow import UnitOfWork
 from resources.cursors import read_order
 from resources.listing import ListQuery
+from spine.testing import Stage
 
 pytestmark = pytest.mark.anyio
 ROWS = 10_000

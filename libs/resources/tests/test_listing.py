@@ -10,9 +10,9 @@ from libs.resources.tests.crates import CRATES, Crate, CrateOut, list_crates_of,
 from chassis.caller import Caller
 from chassis.errors import ForbiddenError
 from chassis.permits import Permit
-from chassis.testing import Answer, Client, Stage
 from resources.filters import MAX_CONDITIONS, MAX_DEPTH, MAX_IN
 from resources.listing import Resource
+from spine.testing import Answer, Client, Stage
 
 pytestmark = pytest.mark.anyio
 DAY = datetime(2026, 11, 1, tzinfo=UTC)

@@ -6,8 +6,8 @@ import pytest
 
 from billing.main import build
 from billing.settings import Settings
-from chassis.testing.stage import Stage, staged
 from remit_local.testing import Servers
+from spine.testing.stage import Stage, staged
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ from uuid import UUID
 from billing.main import build
 from billing.settings import Settings
 from chassis.caller import Caller
-from chassis.facts import ReceivedFact
 from chassis.ids import new_id
-from chassis.testing.stage import Stage, unstarted
 from contracts.envelope import Envelope, Fact, wrap
 from contracts.execution import RunQueued, StepCompleted, StepEnded, StepFailed
 from contracts.identity import OrganizationCreated, OrganizationState, UserCreated
+from spine.facts import ReceivedFact
+from spine.testing.stage import Stage, unstarted
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HANDLERS = unstarted(build, Settings, "billing").consumers

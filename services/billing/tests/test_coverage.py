@@ -10,10 +10,10 @@ from billing.main import build
 from billing.settings import Settings
 from billing.tables import Row
 from chassis.caller import Caller
-from chassis.testing.coverage import DoorCoverage
-from chassis.testing.examples import Call, Examples
-from chassis.testing.stage import Stage, unstarted
-from chassis.testing.tables import TableCoverage
+from spine.testing.coverage import DoorCoverage
+from spine.testing.examples import Call, Examples
+from spine.testing.stage import Stage, unstarted
+from spine.testing.tables import TableCoverage
 
 EXAMPLES = Examples()
 

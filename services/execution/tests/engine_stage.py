@@ -21,7 +21,6 @@ import execution
 from chassis.ids import new_id
 from chassis.migrate import migrations_of
 from chassis.outbound import OutboundClient
-from chassis.testing.databases import Database, clone
 from execution.clients.agents import AgentKinds
 from execution.clients.dispatch import Dispatch, Line
 from execution.clients.http_agent import HttpRunner
@@ -29,6 +28,7 @@ from execution.domain.compiler import compile_agent, compile_orchestration
 from execution.domain.definitions import parse_agent, parse_orchestration
 from execution.usecases.engine_loop import Addresses, EngineWorker, Options
 from remit_local.testing import Servers
+from spine.testing.databases import Database, clone
 
 FINAL = ("completed", "failed", "cancelled", "timed_out")
 Behaviour = Callable[[dict[str, Any]], Awaitable[Any]]

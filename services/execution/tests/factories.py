@@ -54,5 +54,3 @@ def agent_file(name: str, config_yaml: str = WRITER, **metadata: str) -> str:
 
 def ids(**agents_by_alias: Agent) -> dict[str, dict[str, str]]:
     return {alias: {"id": str(agent.id), "version": "current"} for alias, agent in agents_by_alias.items()}
-
-

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import chassis.testing.stage
+import spine.testing.stage
 from chassis.caller import Caller
 from chassis.ids import new_id
 from chassis.permits import Permit
 from chassis.sealing import write_keyring
-from chassis.testing.stage import staged
 from execution.main import build
 from execution.settings import Settings
+from spine.testing.stage import staged
 
 SERVICE = "execution"
 
@@ -44,7 +44,7 @@ class Place:
 
 
 @dataclass
-class Stage(chassis.testing.stage.Stage):
+class Stage(spine.testing.stage.Stage):
     """What the tests of one module share."""
 
     directory: Path

@@ -6,15 +6,15 @@ from typing import ClassVar
 
 from services.execution.tests.examples import EXAMPLES, a_credential, a_run, an_orchestration
 
-import chassis.testing.stage
+import spine.testing.stage
 from chassis.caller import Caller
-from chassis.testing.coverage import DoorCoverage
-from chassis.testing.examples import Examples
-from chassis.testing.stage import unstarted
-from chassis.testing.tables import TableCoverage
 from execution.main import build
 from execution.settings import Settings
 from execution.tables import Row
+from spine.testing.coverage import DoorCoverage
+from spine.testing.examples import Examples
+from spine.testing.stage import unstarted
+from spine.testing.tables import TableCoverage
 
 
 class TestDoors(DoorCoverage):
@@ -25,7 +25,7 @@ class TestDoors(DoorCoverage):
 class TestTables(TableCoverage):
     metadata = Row.metadata
 
-    async def fill(self, stage: chassis.testing.stage.Stage, caller: Caller) -> None:
+    async def fill(self, stage: spine.testing.stage.Stage, caller: Caller) -> None:
         await an_orchestration(stage, caller)
         await a_run(stage, caller)
         await a_credential(stage, caller)

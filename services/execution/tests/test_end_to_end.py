@@ -10,10 +10,10 @@ import pytest
 from aiohttp import web
 from services.execution.tests.examples import workspace_of
 
-from chassis.testing.stage import Stage, staged
 from execution.main import build
 from execution.settings import Settings
 from remit_local.testing import Servers
+from spine.testing.stage import Stage, staged
 
 pytestmark = pytest.mark.anyio
 AGENT = """

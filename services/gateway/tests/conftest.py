@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 from services.gateway.tests.factories import EdgeStage
 
-from chassis.testing.stage import staged
 from gateway.main import build
 from gateway.settings import Settings
 from remit_local.testing import Servers
+from spine.testing.stage import staged
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from chassis.auth import TokenVerifier
 from chassis.caller import Caller
 from chassis.ids import new_id
-from chassis.testing.client import Answer, Client
-from chassis.testing.stage import Stage
 from contracts.api_keys import ParsedKey, make_key
 from contracts.identity import ApiKeyCreated, ApiKeyRevoked, OrganizationCreated, UserCreated, UserUpdated
 from gateway.api.edge import Edge
+from spine.testing.client import Answer, Client
+from spine.testing.stage import Stage
 
 
 @dataclass

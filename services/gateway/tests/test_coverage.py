@@ -5,16 +5,16 @@ from services.gateway.tests.factories import EdgeStage
 
 from chassis.caller import Caller
 from chassis.ids import new_id
-from chassis.testing.coverage import DoorCoverage
-from chassis.testing.examples import Call, Examples
-from chassis.testing.stage import Stage, unstarted
-from chassis.testing.tables import TableCoverage
 from contracts.api_keys import make_key
 from contracts.identity import ApiKeyCreated, UserCreated
 from gateway.main import build
 from gateway.settings import Settings
 from gateway.tables import Row, callers, gateways
 from gateway.usecases.gateways import create_default_gateway
+from spine.testing.coverage import DoorCoverage
+from spine.testing.examples import Call, Examples
+from spine.testing.stage import Stage, unstarted
+from spine.testing.tables import TableCoverage
 
 EXAMPLES = Examples()
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from chassis.auth import write_keys
-from chassis.testing.stage import unstarted
 from gateway.api.edge import Edge
 from gateway.clients.hops import HttpHop
 from gateway.main import build
 from gateway.settings import Settings
+from spine.testing.stage import unstarted
 
 TOLD = {
     "REMIT_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing",

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import chassis.testing.stage
+import spine.testing.stage
 from chassis.caller import Caller
 from chassis.ids import new_id
 from chassis.permits import Permit
-from chassis.testing.stage import staged
 from identity.main import build
 from identity.settings import Settings
 from identity.usecases import organizations, users
+from spine.testing.stage import staged
 
 SERVICE = "identity"
 
@@ -36,7 +36,7 @@ class Home:
     api_key: str
 
 
-class Stage(chassis.testing.stage.Stage):
+class Stage(spine.testing.stage.Stage):
     """What the tests of one module share."""
 
     async def home(self, *, is_platform: bool = False, **fields: Any) -> Home:

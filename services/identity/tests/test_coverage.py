@@ -10,16 +10,16 @@ from fastapi.routing import APIRoute
 from services.identity.tests.examples import EXAMPLES, a_key, a_user, a_workspace
 from services.identity.tests.stage import Home, Stage
 
-import chassis.testing.stage
+import spine.testing.stage
 from chassis.caller import Caller
-from chassis.testing.client import Answer
-from chassis.testing.coverage import DoorCoverage, routes_of, send, without_ids
-from chassis.testing.examples import Call, Examples
-from chassis.testing.stage import unstarted
-from chassis.testing.tables import TableCoverage
 from identity.main import build
 from identity.settings import Settings
 from identity.tables import Row
+from spine.testing.client import Answer
+from spine.testing.coverage import DoorCoverage, routes_of, send, without_ids
+from spine.testing.examples import Call, Examples
+from spine.testing.stage import unstarted
+from spine.testing.tables import TableCoverage
 
 PLATFORM = "/v1/platform/"
 LISTS_ALL = "list_organizations"
@@ -34,12 +34,12 @@ class TestDoors(DoorCoverage):
     service = unstarted(build, Settings, "identity")
     examples: ClassVar[Examples] = EXAMPLES
 
-    async def _caller(self, stage: chassis.testing.stage.Stage, route: APIRoute) -> Caller:
+    async def _caller(self, stage: spine.testing.stage.Stage, route: APIRoute) -> Caller:
         assert isinstance(stage, Stage)
         return stage.platform_admin() if is_platforms(route) else (await stage.home()).owner
 
     @pytest.mark.anyio
-    async def test_a_stranger_learns_nothing(self, stage: chassis.testing.stage.Stage, named: APIRoute) -> None:
+    async def test_a_stranger_learns_nothing(self, stage: spine.testing.stage.Stage, named: APIRoute) -> None:
         """The platform is a stranger to no organization; to its routes, everybody else is one."""
         if not is_platforms(named):
             await super().test_a_stranger_learns_nothing(stage, named)
@@ -52,7 +52,7 @@ class TestDoors(DoorCoverage):
         assert without_ids(answers[0].body) == without_ids(answers[1].body)
 
     @pytest.mark.anyio
-    async def test_lists_show_one_organization(self, stage: chassis.testing.stage.Stage, reading: APIRoute) -> None:
+    async def test_lists_show_one_organization(self, stage: spine.testing.stage.Stage, reading: APIRoute) -> None:
         if reading.name != LISTS_ALL:
             await super().test_lists_show_one_organization(stage, reading)
 
@@ -72,7 +72,7 @@ class TestTables(TableCoverage):
     metadata = Row.metadata
     organization_columns: ClassVar[Mapping[str, str]] = {"organization": "id"}
 
-    async def fill(self, stage: chassis.testing.stage.Stage, caller: Caller) -> None:
+    async def fill(self, stage: spine.testing.stage.Stage, caller: Caller) -> None:
         assert isinstance(stage, Stage)
         home = await stage.home()
         await a_user(stage, home.owner)

@@ -29,7 +29,8 @@ class Plant:
 
 PLANTS = (
     Plant("services/policy/src/policy/domain/planted.py", "import identity\n", "policy.domain.planted -> identity"),
-    Plant("libs/chassis/src/chassis/planted.py", "import resources\n", "chassis.planted -> resources"),
+    Plant("libs/spine/src/spine/planted.py", "import resources\n", "spine.planted -> resources"),
+    Plant("libs/chassis/src/chassis/planted.py", "import spine\n", "chassis.planted -> spine"),
     Plant("libs/contracts/src/contracts/planted.py", "import pdp\n", "contracts.planted -> pdp"),
     Plant("libs/resources/src/resources/planted.py", "import billing\n", "resources.planted -> billing"),
     Plant(

@@ -15,6 +15,6 @@ def new_id() -> UUID:
 
 def id_age_seconds(value: UUID) -> float:
     """How long ago a UUIDv7 was made, in seconds; infinite for any other kind of UUID."""
-    if value.version != 7:  # noqa: PLR2004  (RFC 9562, section 5.7)
+    if value.version != 7:
         return float("inf")
     return time.time() - (value.int >> 80) / 1000

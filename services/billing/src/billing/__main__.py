@@ -2,6 +2,6 @@
 
 from billing.main import build
 from billing.settings import Settings
-from chassis.process import main
+from spine.process import main
 
 main(build, Settings, "billing")

@@ -6,10 +6,10 @@ from billing.consumers import counts, organizations, steps
 from billing.jobs.periods import renew_subscriptions
 from billing.settings import Settings
 from billing.usecases.across import restate_subscriptions
-from chassis.facts import handlers_in
-from chassis.jobs import every
 from chassis.migrate import migrations_of
-from chassis.service import Service
+from spine.facts import handlers_in
+from spine.jobs import every
+from spine.service import Service
 
 
 def build(settings: Settings) -> Service:

@@ -5,9 +5,9 @@ from services.billing.tests.factories import NOON, receive_batch, step, subscrib
 
 from chassis.caller import Caller
 from chassis.ids import new_id
-from chassis.testing.client import Answer
-from chassis.testing.stage import Stage
 from contracts.billing import SubscriptionUpdated
+from spine.testing.client import Answer
+from spine.testing.stage import Stage
 
 pytestmark = pytest.mark.anyio
 DAYS = {"from": NOON.date().isoformat(), "to": NOON.date().isoformat()}

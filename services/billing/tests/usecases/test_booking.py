@@ -14,8 +14,8 @@ from chassis.caller import Caller
 from chassis.errors import InvalidError
 from chassis.ids import new_id
 from chassis.permits import Permit
-from chassis.testing.stage import Stage
 from contracts.execution import StepFailed
+from spine.testing.stage import Stage
 
 pytestmark = pytest.mark.anyio
 

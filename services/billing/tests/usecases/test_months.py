@@ -10,10 +10,10 @@ from services.billing.tests.factories import queued, receive_batch, user
 from billing.usecases import months
 from chassis.caller import Caller
 from chassis.ids import new_id
-from chassis.testing.stage import Stage
 from contracts.execution import AgentCreated, AgentDeleted
 from contracts.gateway import GatewayCreated
 from contracts.identity import UserDeleted, UserUpdated
+from spine.testing.stage import Stage
 
 pytestmark = pytest.mark.anyio
 

@@ -9,9 +9,9 @@ from billing.usecases import subscriptions
 from billing.usecases.across import restate_subscriptions
 from chassis.caller import NOBODY, Caller
 from chassis.errors import NotFoundError
-from chassis.testing.stage import Stage
 from contracts.billing import SubscriptionCreated, SubscriptionRestated, SubscriptionUpdated
 from contracts.identity import OrganizationDeleted, OrganizationRestated
+from spine.testing.stage import Stage
 
 pytestmark = pytest.mark.anyio
 

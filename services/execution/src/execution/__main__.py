@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from chassis.process import main
 from execution.main import build
 from execution.settings import Settings
+from spine.process import main
 
 if __name__ == "__main__":
     main(build, Settings, "execution")

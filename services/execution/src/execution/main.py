@@ -7,11 +7,9 @@ from urllib.parse import urlsplit
 
 import execution
 from chassis.addresses import Network
-from chassis.facts import handlers_in
 from chassis.migrate import migrations_of
 from chassis.outbound import OutboundClient
 from chassis.sealing import Keyring
-from chassis.service import Running, Service
 from execution.api import agents, agents_bulk, model_credentials, orchestrations, orchestrations_bulk, runs
 from execution.clients.agents import AgentKinds
 from execution.clients.http_agent import HttpRunner
@@ -24,6 +22,8 @@ from execution.settings import Settings
 from execution.usecases.admission import admission
 from execution.usecases.engine_loop import Options, engine
 from execution.usecases.signals import RunSignals
+from spine.facts import handlers_in
+from spine.service import Running, Service
 
 
 def build(settings: Settings) -> Service:

@@ -1,7 +1,7 @@
 """`python -m gateway api|work|all`."""
 
-from chassis.process import main
 from gateway.main import build
 from gateway.settings import Settings
+from spine.process import main
 
 main(build, Settings, "gateway")

@@ -10,10 +10,7 @@ from starlette.types import ASGIApp
 
 import gateway
 from chassis.auth import Signer, TokenIssuer
-from chassis.facts import handlers_in
-from chassis.jobs import every
 from chassis.migrate import migrations_of
-from chassis.service import VERSION, PublicDoor, Service
 from gateway.api import gateways
 from gateway.api.edge import Edge
 from gateway.api.edge_cors import Cors
@@ -24,6 +21,9 @@ from gateway.jobs.freshness import note_freshness
 from gateway.settings import Settings
 from gateway.usecases.across import restate_gateways
 from gateway.usecases.callers import CallerBook
+from spine.facts import handlers_in
+from spine.jobs import every
+from spine.service import VERSION, PublicDoor, Service
 
 
 def build(settings: Settings, hops: Mapping[str, ASGIApp] | None = None) -> Service:

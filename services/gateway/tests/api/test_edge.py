@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from services.gateway.tests.factories import EdgeStage, Played
 
-from chassis.testing.client import Answer
 from contracts.api_keys import make_key
 from contracts.identity import OrganizationSuspended, UserSuspended, UserUpdated
+from spine.testing.client import Answer
 
 pytestmark = pytest.mark.anyio
 

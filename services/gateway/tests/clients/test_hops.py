@@ -9,8 +9,8 @@ import pytest
 from services.gateway.tests.factories import EdgeStage, Played
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from chassis.server import bind, make_server
 from gateway.clients.hops import HttpHop
+from spine.server import bind, make_server
 
 pytestmark = pytest.mark.anyio
 

@@ -5,11 +5,11 @@ import json
 import sys
 
 from chassis.caller import NOBODY, Caller
-from chassis.process import environment, main
-from chassis.service import one_unit_of_work
 from identity.main import build
 from identity.settings import Settings
 from identity.usecases.bootstrap import bootstrap
+from spine.process import environment, main
+from spine.service import one_unit_of_work
 
 
 async def bootstrap_once(owner_email: str) -> dict[str, str | None]:

@@ -1,13 +1,13 @@
 """Identity's table of contents."""
 
 import identity
-from chassis.facts import handlers_in
 from chassis.migrate import migrations_of
-from chassis.service import Service
 from identity.api import api_keys, me, organizations, users, workspaces
 from identity.consumers import provisioning
 from identity.settings import Settings
 from identity.usecases.across import RESTATE
+from spine.facts import handlers_in
+from spine.service import Service
 
 
 def build(settings: Settings) -> Service:

@@ -1,7 +1,7 @@
 """`python -m policy api|work|all`."""
 
-from chassis.process import main
 from policy.main import build
 from policy.settings import Settings
+from spine.process import main
 
 main(build, Settings, "policy")

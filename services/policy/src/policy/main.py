@@ -1,14 +1,14 @@
 """Policy's table of contents."""
 
 import policy
-from chassis.facts import handlers_in
 from chassis.migrate import migrations_of
-from chassis.service import Service
 from policy.api import decisions, policies
 from policy.consumers import decisions as decision_facts
 from policy.consumers import organizations
 from policy.settings import Settings
 from policy.usecases.across import restate_bundles
+from spine.facts import handlers_in
+from spine.service import Service
 
 
 def build(settings: Settings) -> Service:

@@ -8,7 +8,7 @@ from remit_local.dev.sources import (
     CHASSIS_LINES_MAX,
     FILE_LINES_LISTED,
     SourceFile,
-    chassis_lines,
+    library_lines,
     long_files,
     median_and_p90,
     read_sources,
@@ -28,7 +28,7 @@ def lengths(sources: Sequence[SourceFile]) -> list[str]:
     summary = (
         f"{len(sources)} files: median {files[0]} lines, p90 {files[1]}; "
         f"functions: median {functions[0]}, p90 {functions[1]}; "
-        f"chassis: {chassis_lines(sources)} of {CHASSIS_LINES_MAX} lines"
+        f"chassis: {library_lines(sources)} of {CHASSIS_LINES_MAX} lines"
     )
     return [
         summary,

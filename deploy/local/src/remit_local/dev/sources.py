@@ -70,10 +70,10 @@ def long_functions(sources: Sequence[SourceFile], limit: int = FUNCTION_LINES_MA
     ]
 
 
-def chassis_lines(sources: Sequence[SourceFile]) -> int:
-    """Count the chassis without its test kit."""
+def library_lines(sources: Sequence[SourceFile], name: str) -> int:
+    """Count a library of `libs/` without its test kit."""
     parts = [(source, source.path.parts) for source in sources]
-    return sum(s.lines for s, at in parts if "chassis" in at and "src" in at and "testing" not in at)
+    return sum(s.lines for s, at in parts if name in at and "src" in at and "testing" not in at)
 
 
 def median_and_p90(lengths: Sequence[int]) -> tuple[int, int]:

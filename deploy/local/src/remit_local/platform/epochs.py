@@ -2,9 +2,9 @@
 
 import asyncpg
 
-from chassis.outbox import new_epoch
-from chassis.stream import stream_of
 from remit_local.platform.installation import Installation
+from spine.outbox import new_epoch
+from spine.stream import stream_of
 
 
 async def begin_epoch(installation: Installation, service: str, *, above: int) -> int:

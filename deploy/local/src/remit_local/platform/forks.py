@@ -11,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-from chassis.process import run
 from contracts.catalog import SERVICES
 from remit_local.platform.host import build_one
 from remit_local.private_files import write_private
+from spine.process import run
 
 ROLES = ("api", "work")
 _PAUSE_SECONDS = 0.05

@@ -7,8 +7,6 @@ from audit.main import build as build_audit
 from audit.settings import Settings as AuditSettings
 from billing.main import build as build_billing
 from billing.settings import Settings as BillingSettings
-from chassis.process import environment, run
-from chassis.service import Service
 from execution.main import build as build_execution
 from execution.settings import Settings as ExecutionSettings
 from gateway.main import build as build_gateway
@@ -17,6 +15,8 @@ from identity.main import build as build_identity
 from identity.settings import Settings as IdentitySettings
 from policy.main import build as build_policy
 from policy.settings import Settings as PolicySettings
+from spine.process import environment, run
+from spine.service import Service
 
 
 def build_one(service: str) -> Service:

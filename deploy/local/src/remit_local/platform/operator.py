@@ -3,12 +3,12 @@
 import json
 
 from chassis.caller import NOBODY, Caller
-from chassis.service import one_unit_of_work
 from identity.settings import Settings
 from identity.usecases.api_keys import add_key
 from identity.usecases.bootstrap import bootstrap
 from remit_local.platform.installation import Installation
 from remit_local.private_files import write_private
+from spine.service import one_unit_of_work
 
 DEFAULT_EMAIL = "operator@localhost"
 

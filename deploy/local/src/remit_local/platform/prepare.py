@@ -18,10 +18,10 @@ from chassis.auth import write_keys
 from chassis.migrate import migrations_of, upgrade
 from chassis.migration import create_database, create_roles, database_grants, role
 from chassis.sealing import write_keyring
-from chassis.topology import declare_topology
 from contracts.catalog import SERVICES
 from remit_local.platform.installation import INGEST, KEY_USES, Installation
 from remit_local.platform.operator import ensure_operator
+from spine.topology import declare_topology
 
 PACKAGES = {
     "identity": identity,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from billing.usecases import months
-from chassis.facts import on
 from chassis.uow import UnitOfWork
 from contracts.execution import AgentCreated, AgentDeleted, AgentState, AgentUpdated
 from contracts.gateway import GatewayCreated, GatewayRestated, GatewayState, GatewayUpdated
@@ -16,6 +15,7 @@ from contracts.identity import (
     UserSuspended,
     UserUpdated,
 )
+from spine.facts import on
 
 
 @on(UserCreated, UserUpdated, UserActivated, UserSuspended, UserDeleted, UserRestated)

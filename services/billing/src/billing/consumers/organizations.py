@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from billing.usecases import subscriptions
-from chassis.facts import on
 from chassis.uow import UnitOfWork
 from contracts.identity import OrganizationCreated, OrganizationDeleted, OrganizationRestated
+from spine.facts import on
 
 
 @on(OrganizationCreated, OrganizationRestated)

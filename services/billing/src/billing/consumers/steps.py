@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from billing.usecases import booking
-from chassis.facts import ReceivedFact, on
 from chassis.uow import UnitOfWork
 from contracts.execution import RunQueued, StepCompleted, StepEnded, StepFailed
+from spine.facts import ReceivedFact, on
 
 
 @on(StepCompleted, StepFailed, batch=True)

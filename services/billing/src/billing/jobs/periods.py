@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from billing.usecases import across, subscriptions
 from chassis.caller import NOBODY, Caller
-from chassis.service import Running
+from spine.service import Running
 
 
 async def renew_subscriptions(running: Running) -> None:

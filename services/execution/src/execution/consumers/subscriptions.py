@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from chassis.facts import on
 from chassis.uow import UnitOfWork
 from contracts.billing import SubscriptionCreated, SubscriptionRestated, SubscriptionState, SubscriptionUpdated
 from execution.usecases import subscriptions
+from spine.facts import on
 
 
 @on(SubscriptionCreated, SubscriptionUpdated, SubscriptionRestated)

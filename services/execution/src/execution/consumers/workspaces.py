@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from chassis.facts import on
 from chassis.uow import UnitOfWork
 from contracts.identity import WorkspaceCreated, WorkspaceDeleted, WorkspaceRestated, WorkspaceState, WorkspaceUpdated
 from execution.usecases import workspaces
+from spine.facts import on
 
 
 @on(WorkspaceCreated, WorkspaceUpdated, WorkspaceDeleted, WorkspaceRestated)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from chassis.jobs import every
-from chassis.service import Running
 from execution.usecases import leases
 from execution.usecases.engine_loop import addresses_of
+from spine.jobs import every
+from spine.service import Running
 
 UPKEEP_SECONDS = 3_600
 

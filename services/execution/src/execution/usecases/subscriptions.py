@@ -10,12 +10,12 @@ from typing import NamedTuple
 from sqlalchemy import func, select, text
 
 from chassis.errors import LimitExceededError
-from chassis.facts import project
 from chassis.uow import UnitOfWork
 from contracts.billing import SubscriptionState
 from execution.tables.agents import Agent
 from execution.tables.subscriptions import Subscription
 from execution.tables.workspaces import Workspace
+from spine.facts import project
 
 FREE_AGENTS = 50
 FREE_RUNS_PER_MONTH = 100_000

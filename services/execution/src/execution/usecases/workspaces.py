@@ -7,12 +7,12 @@ from uuid import UUID
 from sqlalchemy import select
 
 from chassis.errors import ConflictError, InvalidError, NotFoundError, not_yet_known
-from chassis.facts import project
 from chassis.ids import id_age_seconds
 from chassis.uow import UnitOfWork
 from contracts.identity import WorkspaceState
 from execution.tables.runs import RETENTION_CLASSES
 from execution.tables.workspaces import Workspace
+from spine.facts import project
 
 YOUNG_SECONDS = 10
 KEPT = {

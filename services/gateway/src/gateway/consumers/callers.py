@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from chassis.facts import on
 from chassis.uow import UnitOfWork
 from contracts.identity import (
     ApiKeyCreated,
@@ -19,6 +18,7 @@ from contracts.identity import (
     UserUpdated,
 )
 from gateway.usecases import api_keys
+from spine.facts import on
 
 
 @on(ApiKeyCreated, ApiKeyRotated, ApiKeyRevoked, ApiKeyRestated)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from chassis.facts import on
 from chassis.uow import UnitOfWork
 from contracts.identity import OrganizationCreated, OrganizationRestated
 from gateway.usecases import gateways
+from spine.facts import on
 
 
 @on(OrganizationCreated, OrganizationRestated)

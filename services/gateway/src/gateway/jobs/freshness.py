@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from chassis.caller import NOBODY, Caller
-from chassis.service import Running
 from gateway.usecases.freshness import note_attestation
+from spine.service import Running
 
 PRODUCER = "identity"
 

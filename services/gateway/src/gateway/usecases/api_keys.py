@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from chassis.facts import project
 from chassis.uow import UnitOfWork
 from contracts.identity import ApiKeyState, UserDeleted, UserState
 from gateway.tables.callers import ApiKey, KnownUser
+from spine.facts import project
 
 
 async def project_api_key(uow: UnitOfWork, fact: ApiKeyState) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from chassis.facts import on, project
 from chassis.uow import UnitOfWork
 from contracts.billing import SubscriptionCreated, SubscriptionRestated, SubscriptionState, SubscriptionUpdated
 from contracts.gateway import GatewayCreated, GatewayRestated, GatewayState
 from identity.tables.subscriptions import SubscriptionLimit
 from identity.usecases import organizations
+from spine.facts import on, project
 
 
 @on(SubscriptionCreated, SubscriptionUpdated, SubscriptionRestated)

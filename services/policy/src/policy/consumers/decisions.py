@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chassis.facts import ReceivedFact, on
 from chassis.uow import UnitOfWork
 from contracts.policy import DECIDED, DecisionRecorded
 from policy.usecases import decisions
+from spine.facts import ReceivedFact, on
 
 
 @on(*DECIDED.values(), batch=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from chassis.facts import on
 from chassis.uow import UnitOfWork
 from contracts.identity import OrganizationDeleted
 from policy.usecases import policies
+from spine.facts import on
 
 
 @on(OrganizationDeleted)
