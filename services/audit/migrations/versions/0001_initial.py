@@ -34,11 +34,20 @@ begin
       execute format('create table %I partition of entry_' || class || ' for values from (%L) to (%L)',
         leaf, uuid_at(month), uuid_at(month + interval '1 month'));
       execute format('grant insert on %I to remit_audit_ingest', leaf);
+      execute format('create trigger append_only_leaf before truncate on %I execute function refuse_change()', leaf);
       made := made + 1;
     end loop;
   end loop;
   return made;
 end $$"""
+
+# Nobody holds the right to change an entry; this holds even for who owns the tables, until it drops the trigger.
+_REFUSE = """create function refuse_change() returns trigger language plpgsql as $$
+begin raise exception 'entries are never changed' using errcode = 'insufficient_privilege'; end $$"""
+_APPEND_ONLY = (
+    "create trigger append_only before update or delete on entry for each row execute function refuse_change()",
+    "create trigger append_only_whole before truncate on entry execute function refuse_change()",
+)
 
 _UUID_AT = """create function uuid_at(moment timestamp) returns uuid language sql immutable as $$
   select (lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid $$"""
@@ -49,6 +58,7 @@ _OTHERS = (
 ) with (fillfactor = 70)""",
     """create table organization_watermark (
   organization_id uuid not null, producer text not null, epoch integer not null, sequence bigint not null,
+  contiguous bigint not null, missing bigint not null,
   constraint organization_watermark_pkey primary key (organization_id, producer)
 ) with (fillfactor = 70)""",
     """create table producer (
@@ -57,7 +67,7 @@ _OTHERS = (
 ) with (fillfactor = 50)""",
     """create table gap (
   producer text not null, first bigint not null, last bigint not null, detected_at timestamptz not null default now(),
-  healed_at timestamptz, announced_at timestamptz, constraint gap_pkey primary key (producer, first)
+  healed_at timestamptz, announced_at timestamptz, healing_announced_at timestamptz, constraint gap_pkey primary key (producer, first)
 )""",
     """create table platform_organization (
   "only" boolean constraint platform_organization_pkey primary key check ("only"), id uuid not null
@@ -73,7 +83,7 @@ def upgrade() -> None:
     """Make everything."""
     statements = [
         *chassis_tables("audit", sinks=[INGEST]),
-        _ENTRY,
+        _ENTRY, _REFUSE, *_APPEND_ONLY,
         *(f"create table entry_{each} partition of entry for values in ({each}) partition by range (id)"
           for each in RETENTION_CLASSES),
         "create index entry_organization_time_idx on entry (organization_id, occurred_at desc, id desc, event_type)",
@@ -91,7 +101,7 @@ def upgrade() -> None:
         statements += share("audit", table, suffixes=("",))
         statements.append(f"grant select, insert, update on {table} to {INGEST}")
     statements += [
-        f"grant update (announced_at) on gap to {role('audit')}",
+        f"grant update (announced_at, healing_announced_at) on gap to {role('audit')}",
         *share("audit", "platform_organization", "select, insert, update", suffixes=("",)),
         *security_definer("audit", "entry_make_months(integer)"),
         *security_definer("audit", "quarantined()"),

@@ -2,6 +2,6 @@
 
 from audit.main import build
 from audit.settings import Settings
-from chassis.process import main
+from spine.process import main
 
 main(build, Settings, "audit")

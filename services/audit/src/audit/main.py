@@ -7,10 +7,10 @@ from audit.jobs.coverage import announce_gaps
 from audit.jobs.partitions import make_months
 from audit.settings import Settings
 from audit.usecases.ingest import EntrySink
-from chassis.facts import handlers_in
-from chassis.jobs import every
 from chassis.migrate import migrations_of
-from chassis.service import Service
+from spine.facts import handlers_in
+from spine.jobs import every
+from spine.service import Service
 
 
 def build(settings: Settings) -> Service:

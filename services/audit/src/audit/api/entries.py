@@ -1,7 +1,7 @@
 """Routes of the log."""
 
 import base64
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
 
@@ -35,7 +35,7 @@ class EntryOut(BaseModel):
     actor_id: str
     actor_email: str | None = None
     actor_ip: str | None = None
-    changes: dict[str, Any] = Field(description="Changed fields: `{field: {before, after}}`.")
+    changes: dict[str, Any] = Field(description="Changed fields: `{field: [before, after]}`.")
     context: dict[str, Any] = Field(description="What else the fact says.")
     result: str
     error_message: str
@@ -86,7 +86,12 @@ class ProducerMarkOut(BaseModel):
 
     producer: str
     epoch: int
-    contiguous_sequence: int
+    highest_sequence: int
+    contiguous_sequence: int = Field(description="Up to here nothing is missing.")
+    missing: int = Field(
+        description="Numbers below the highest that are not in the log, the quarantined ones included."
+    )
+    quarantined: int = Field(description="Facts put aside because they could not be read; none is dropped.")
 
 
 class CoverageOut(BaseModel):
@@ -98,6 +103,7 @@ class CoverageOut(BaseModel):
 
 @router.get("/audit-entries", permission="audit:read")
 async def list_entries(
+    *,
     uow: Uow,
     run_id: UUID | None = None,
     event_type: str | None = None,
@@ -143,6 +149,6 @@ def _cursor(row: Entry) -> str:
 def _place(cursor: str) -> tuple[datetime, UUID]:
     try:
         time, _, entry_id = base64.urlsafe_b64decode(cursor).decode().rpartition(" ")
-        return datetime.fromisoformat(time), UUID(entry_id)
+        return datetime.fromisoformat(time).astimezone(UTC), UUID(entry_id)
     except ValueError as error:
         raise InvalidError("This cursor is not one that a list has given out.", code="invalid_cursor") from error

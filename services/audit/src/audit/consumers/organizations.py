@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from audit.usecases import coverage
-from chassis.facts import on
 from chassis.uow import UnitOfWork
 from contracts.identity import OrganizationCreated, OrganizationRestated
+from spine.facts import on
 
 
 @on(OrganizationCreated, OrganizationRestated)

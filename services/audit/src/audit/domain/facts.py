@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-from uuid import UUID
+from typing import Any, NamedTuple
 
 import orjson
 
 _FAILED = frozenset(("failed", "refused", "timed_out", "denied"))
+MAX_ID_LENGTH = 200
+"""Longer ids are cut where one searches; whole they are in the fact's bytes."""
+MAX_MESSAGE_LENGTH = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Searchable:
-    """The columns beside an entry's bytes."""
+class Searchable(NamedTuple):
+    """What one finds an entry by; ids are still text."""
 
     occurred_at: datetime
-    workspace_id: UUID | None
+    workspace_id: str | None
+    run_id: str | None
     resource_type: str
     resource_id: str
     action: str
@@ -26,38 +27,37 @@ class Searchable:
     owner_id: str
     result: str
     error_message: str
-    run_id: UUID | None
 
 
 def read_fact(event_type: str, body: bytes) -> Searchable:
-    """What an envelope says of itself; ValueError or KeyError when it is none."""
+    """What an envelope says of itself; ValueError, KeyError or TypeError when it is none."""
     envelope: dict[str, Any] = orjson.loads(body)
     data: dict[str, Any] = envelope["data"]
     resource_type, _, resource_id = envelope["subject"].partition("/")
     actor = envelope["actor"]
-    run_id, workspace_id = data.get("run_id"), envelope.get("workspace_id")
-    failed = _is_failure(event_type, data)
-    return Searchable(
-        occurred_at=datetime.fromisoformat(envelope["time"]),
-        workspace_id=UUID(workspace_id) if workspace_id else None,
-        resource_type=resource_type,
-        resource_id=resource_id,
-        action=_action(event_type, data),
-        actor_type=actor["type"],
-        actor_id=actor["id"],
-        owner_id=str(data.get("owner_id") or data.get("created_by") or ""),
-        result="failure" if failed else "success",
-        error_message=str(data.get("error_code") or data.get("code") or data.get("reason") or "")[:500]
-        if failed
-        else "",
-        run_id=UUID(run_id) if run_id else None,
+    happened = event_type.split(".")[2]
+    failed = happened in _FAILED or data.get("effect") == "deny"
+    found = Searchable(
+        datetime.fromisoformat(envelope["time"]),
+        envelope.get("workspace_id"),
+        data.get("run_id"),
+        resource_type[:MAX_ID_LENGTH],
+        resource_id[:MAX_ID_LENGTH],
+        # The use case that was refused, else what happened: `cancel_run`, `completed`.
+        str(data.get("operation") or data.get("action") or happened)[:MAX_ID_LENGTH],
+        actor["type"][:MAX_ID_LENGTH],
+        actor["id"][:MAX_ID_LENGTH],
+        str(data.get("owner_id") or data.get("created_by") or "")[:MAX_ID_LENGTH],
+        "failure" if failed else "success",
+        _why(data) if failed else "",
     )
+    # PostgreSQL has no text with a NUL; the bytes keep it.
+    return Searchable(*map(_without_nul, found)) if b"\\u0000" in body else found
 
 
-def _is_failure(event_type: str, data: dict[str, Any]) -> bool:
-    return event_type.split(".")[2] in _FAILED or data.get("effect") == "deny"
+def _why(data: dict[str, Any]) -> str:
+    return str(data.get("error_code") or data.get("code") or data.get("reason") or "")[:MAX_MESSAGE_LENGTH]
 
 
-def _action(event_type: str, data: dict[str, Any]) -> str:
-    """The use case that was refused, else what happened: `cancel_run`, `completed`."""
-    return str(data.get("operation") or data.get("action") or event_type.split(".")[2])
+def _without_nul(value: Any) -> Any:
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from audit.usecases import coverage
-from chassis.service import Running
+from spine.service import Running
 
 
 async def announce_gaps(running: Running) -> None:

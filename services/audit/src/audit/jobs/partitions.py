@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from chassis.caller import Caller
-from chassis.service import Running
+from spine.service import Running
 
 
 async def make_months(running: Running) -> None:

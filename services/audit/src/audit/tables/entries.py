@@ -81,3 +81,8 @@ class OrganizationWatermark(Row):
     producer: Mapped[str] = mapped_column(Text, primary_key=True)
     epoch: Mapped[int]
     sequence: Mapped[int] = mapped_column(BigInteger)
+    """The highest number seen."""
+    contiguous: Mapped[int] = mapped_column(BigInteger)
+    """Up to here nothing is missing."""
+    missing: Mapped[int] = mapped_column(BigInteger)
+    """How many numbers below the highest are not in the log: parked, or never shown."""

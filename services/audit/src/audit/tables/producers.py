@@ -35,6 +35,7 @@ class Gap(Row):
     healed_at: Mapped[datetime | None] = mapped_column(timestamptz())
     announced_at: Mapped[datetime | None] = mapped_column(timestamptz())
     """When a fact told of it."""
+    healing_announced_at: Mapped[datetime | None] = mapped_column(timestamptz())
 
 
 class PlatformOrganization(Row):

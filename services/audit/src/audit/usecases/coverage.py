@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import and_, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from audit.tables.producers import Gap, PlatformOrganization, Producer
@@ -13,6 +14,8 @@ from chassis.caller import Caller
 from chassis.uow import UnitOfWork
 from contracts.audit import GapDetected, GapHealed
 from contracts.catalog import SERVICES
+from spine.sink import SINK
+from spine.stream import stream_of
 
 ANNOUNCED_AT_ONCE = 100
 
@@ -30,9 +33,9 @@ async def get_platform_coverage(uow: UnitOfWork) -> list[dict[str, Any]]:
             "attestation_age_seconds": (uow.now - attested[name].attested_at).total_seconds()
             if name in attested
             else None,
-            "contiguous_sequence": int(offsets.get(f"facts.{name}", 0)),
+            "contiguous_sequence": int(offsets.get(SINK + stream_of(name), 0)),
             "open_gaps": int(open_gaps.get(name, 0)),
-            "quarantined": int(quarantined.get(f"facts.{name}", 0)),
+            "quarantined": int(quarantined.get(SINK + stream_of(name), 0)),
         }
         for name in SERVICES
     ]
@@ -52,17 +55,17 @@ async def find_platform(uow: UnitOfWork) -> UUID | None:
 
 async def announce_gaps(uow: UnitOfWork) -> int:
     """Tell of gaps that nobody has told of, in the operator's log; returns how many."""
-    statement = select(Gap).where(Gap.announced_at.is_(None)).order_by(Gap.producer, Gap.first)
-    gaps = await uow.all(statement.limit(ANNOUNCED_AT_ONCE))
+    untold = or_(Gap.announced_at.is_(None), and_(Gap.healed_at.is_not(None), Gap.healing_announced_at.is_(None)))
+    statement = select(Gap).where(untold).order_by(Gap.producer, Gap.first).limit(ANNOUNCED_AT_ONCE)
+    gaps: Sequence[Gap] = await uow.all(statement.with_for_update(skip_locked=True, of=Gap))
     for gap in gaps:
-        numbers = {"producer": gap.producer, "first": gap.first, "last": gap.last}
-        uow.emit(GapDetected(**numbers))
+        numbers: dict[str, Any] = {"producer": gap.producer, "first": gap.first, "last": gap.last}
+        if gap.announced_at is None:
+            uow.emit(GapDetected(**numbers))
+            gap.announced_at = uow.now
         if gap.healed_at is not None:
             uow.emit(GapHealed(**numbers))
-        changed = (
-            update(Gap).where(Gap.producer == gap.producer, Gap.first == gap.first).values(announced_at=func.now())
-        )
-        await uow.execute(changed)
+            gap.healing_announced_at = uow.now
     return len(gaps)
 
 

@@ -10,9 +10,15 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, or_, select, tuple_
 
+from audit.domain.leaves import RETENTION_CLASSES
 from audit.tables.entries import Entry, OrganizationWatermark, TreeHead
 from chassis.errors import NotFoundError
 from chassis.uow import UnitOfWork
+from spine.sink import SINK
+from spine.stream import stream_of
+
+_QUARANTINED = """select stream, count(*) as facts from parked_fact
+where organization_id = $1 and starts_with(stream, $2) and resolved_at is null group by stream"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +52,20 @@ async def get_entry(uow: UnitOfWork, entry_id: UUID) -> Entry:
     """One entry with the bytes of its fact."""
     statement = select(Entry).where(
         Entry.organization_id == uow.organization_id,
-        Entry.retention_class.in_((30, 90, 365, 2555)),
+        Entry.retention_class.in_(RETENTION_CLASSES),
         Entry.id == entry_id,
         *_own(uow),
     )
     entry: Entry | None = await uow.first(statement)
     if entry is None:
         raise NotFoundError("There is no entry with this id.")
-    uow.permit.check("audit", str(entry_id), {"event_type": entry.event_type, "resource_type": entry.resource_type})
+    # Whose it is, the statement has asked already; what is left are the organization's rules.
+    attributes = {
+        "event_type": entry.event_type,
+        "resource_type": entry.resource_type,
+        "created_by": uow.permit.owner_id,
+    }
+    uow.permit.check("audit", str(entry_id), attributes)
     return entry
 
 
@@ -62,8 +74,17 @@ async def get_coverage(uow: UnitOfWork) -> dict[str, Any]:
     size = await uow.first(select(TreeHead.size).where(TreeHead.organization_id == uow.organization_id))
     statement = select(OrganizationWatermark).where(OrganizationWatermark.organization_id == uow.organization_id)
     marks: Sequence[OrganizationWatermark] = await uow.all(statement.order_by(OrganizationWatermark.producer))
+    quarantined = {row["stream"]: row["facts"] for row in await uow.fetch(_QUARANTINED, uow.organization_id, SINK)}
     producers = [
-        {"producer": mark.producer, "epoch": mark.epoch, "contiguous_sequence": mark.sequence} for mark in marks
+        {
+            "producer": mark.producer,
+            "epoch": mark.epoch,
+            "highest_sequence": mark.sequence,
+            "contiguous_sequence": mark.contiguous,
+            "missing": mark.missing,
+            "quarantined": quarantined.get(SINK + stream_of(mark.producer), 0),
+        }
+        for mark in marks
     ]
     return {"entries": size or 0, "producers": producers}
 
@@ -81,7 +102,7 @@ def _conditions(wanted: EntryFilter) -> list[ColumnElement[bool]]:
 def _own(uow: UnitOfWork) -> list[ColumnElement[bool]]:
     if not uow.permit.own_only:
         return []
-    return [or_(Entry.actor_id == uow.caller.id, Entry.owner_id == uow.caller.owner_id)]
+    return [or_(Entry.actor_id == uow.caller.id, Entry.owner_id == uow.permit.owner_id)]
 
 
 def _ordered(statement: Select[Entry], *, ascending: bool) -> Select[Entry]:
