@@ -133,8 +133,8 @@ def upgrade() -> None:
         # A version is immutable: only which one is current, and what the scan found, may be written later.
         _run([f"grant update (is_current, updated_at, version{scan}) on {table} to {DOORS}"])
     _run(isolate(SERVICE, "model_credential"))
-    _run([f"revoke insert, update, delete on model_credential, agent, orchestration, agent_version, "
-          f"orchestration_version, workspace, subscription from {BATCH}"])  # fmt: skip
+    read_only = "model_credential, agent, orchestration, agent_version, orchestration_version, workspace, subscription"
+    _run([f"revoke insert, update, delete on {read_only} from {BATCH}"])
 
 
 def downgrade() -> None:
