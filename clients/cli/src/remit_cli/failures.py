@@ -42,7 +42,7 @@ class RefusedError(CliError):
 def show_failure(error: CliError, *, as_json: bool) -> None:
     """Print an error to stderr, with code and trace id where the edge gave them."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    problem = error.problem if isinstance(error, RefusedError) else {"detail": str(error)}
+    problem: dict[str, Any] = error.problem if isinstance(error, RefusedError) else {"detail": str(error)}
     if as_json:
         console.file.write(orjson.dumps({"error": problem}).decode() + "\n")
         return

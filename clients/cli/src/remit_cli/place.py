@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from remit_cli.failures import CliError
 
@@ -34,10 +35,10 @@ def find_place(data: Path, role: str | None) -> Place:
     return Place(edge or _edge_of(data), keys[wanted])
 
 
-def read_demo(data: Path) -> dict[str, object]:
+def read_demo(data: Path) -> dict[str, Any]:
     """Return what `remit up` wrote for the CLI."""
     try:
-        found: dict[str, object] = json.loads((data / DEMO_FILE).read_text())
+        found: dict[str, Any] = json.loads((data / DEMO_FILE).read_text())
     except FileNotFoundError:
         raise CliError(
             f"there is no {data / DEMO_FILE}: start Remit here with `remit up`, or set REMIT_EDGE and REMIT_API_KEY"

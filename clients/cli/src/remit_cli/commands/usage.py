@@ -1,6 +1,6 @@
 """`remit usage`: what was used and what it cost."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,8 @@ def show_usage(
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
     """Show tokens and cost by agent, model or day."""
-    found = ask(lambda edge: edge.get("/v1/usage", group_by=group_by, **{"from": first_day, "to": last_day}))
+    query: dict[str, Any] = {"group_by": group_by, "from": first_day, "to": last_day}
+    found = ask(lambda edge: edge.get("/v1/usage", **query))
     if as_json:
         print_json(found)
         return

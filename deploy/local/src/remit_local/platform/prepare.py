@@ -1,4 +1,4 @@
-"""`python -m remit_local.platform.prepare DIR`: databases, roles, migrations, topology, keys, bootstrap. May be repeated."""
+"""`python -m remit_local.platform.prepare DIR`: databases, roles, migrations, queues, keys, bootstrap; repeatable."""
 
 import asyncio
 import sys
