@@ -7,13 +7,13 @@ from uuid import UUID
 
 from services.identity.tests.stage import Stage
 
-import chassis.testing.stage
+import spine.testing.stage
 from chassis.caller import Caller
 from chassis.ids import new_id
-from chassis.testing.examples import Call, Examples
+from spine.testing.examples import Call, Examples
 
 EXAMPLES = Examples()
-AnyStage = chassis.testing.stage.Stage
+AnyStage = spine.testing.stage.Stage
 
 
 async def made(stage: AnyStage, caller: Caller, path: str, body: dict[str, Any]) -> UUID:
