@@ -16,14 +16,15 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis.stream import keep_running
 from chassis.telemetry import logger
 from execution.clients.dispatch import Dispatch, Line
 from execution.usecases.engine_loop import Addresses, addresses_of
+from execution.usecases.engine_rows import FEW, KEYED_PLANS
 from execution.usecases.signals import ENDED, QUEUED
+from spine.stream import keep_running
 
 if TYPE_CHECKING:
-    from chassis.service import Running
+    from spine.service import Running
 
 AHEAD = 256
 """Runs on the queue that no worker has claimed yet: as many as one worker takes at once. What waits beyond is in the
@@ -51,12 +52,12 @@ SPOTS = f"""with recursive spot as (
     order by r.organization_id, r.workspace_id limit 1) following
 )"""  # noqa: S608  (statuses of our own)
 _LOCK = "select pg_try_advisory_lock(hashtextextended('remit.admission', 0))"
-_STANDING = """select r.id, r.status, r.token, r.dispatched_at < now() - make_interval(secs => $3) as is_orphaned
+_STANDING = f"""select r.id, r.status, r.token, r.dispatched_at < now() - make_interval(secs => $3) as is_orphaned
 from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
-join run r on r.retention_class = i.retention_class and r.id = i.id"""
+join run r on r.retention_class = i.retention_class and r.id = i.id where i.retention_class {FEW}"""  # noqa: S608
 _DISPATCHED = """select r.organization_id, r.workspace_id, r.retention_class, r.id, r.token from run r
 where r.status = 'queued' and r.dispatched_at is not null"""
-_BACKLOG = f"""{SPOTS}, room as (
+_BACKLOG = f"""{SPOTS}, room as materialized (
   select spot.*, coalesce(w.max_concurrent_executions, {FREE_TIER_CONCURRENCY}) - (
     select count(*) from run r where r.organization_id = spot.organization_id
       and r.workspace_id = spot.workspace_id and r.status in ('running', 'cancelling')) as places
@@ -69,15 +70,16 @@ from room cross join lateral (
     and r.dispatched_at is null
   order by r.priority desc, r.id limit least(greatest(room.places, 0), $1)) q
 order by room.organization_id, room.workspace_id, q.priority desc, q.id"""  # noqa: S608  (numbers of our own)
-_TAKE = """update run set dispatched_at = now()
+_TAKE = f"""update run set dispatched_at = now()
 where (retention_class, id) in (
   select r.retention_class, r.id from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
   join run r on r.retention_class = i.retention_class and r.id = i.id
-  where r.status = 'queued' and r.dispatched_at is null
+  where i.retention_class {FEW} and r.status = 'queued' and r.dispatched_at is null
   order by r.id for update of r skip locked)
-returning id"""
+returning id"""  # noqa: S608
 _AGAIN = """update run r set dispatched_at = {when} from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
-where r.retention_class = i.retention_class and r.id = i.id and r.status = 'queued'"""
+where i.retention_class between 0 and 9999 and r.retention_class = i.retention_class and r.id = i.id
+  and r.status = 'queued'"""
 
 
 class Candidate(NamedTuple):
@@ -171,7 +173,7 @@ class Admission:
             return 0
         waiting = Counter(one.workspace_id for one in self._dispatched.values())
         backlog = []
-        for row in await connection.fetch(_BACKLOG, self.ahead):
+        for row in await connection.fetch(_BACKLOG, count):
             # `places` knows what runs; what is on the queue for this workspace takes places too.
             if waiting[row["workspace_id"]] < row["places"]:
                 waiting[row["workspace_id"]] += 1
@@ -218,11 +220,8 @@ async def sweeper(addresses: Addresses, what: str) -> Any:
         addresses.sweep_dsn,
         timeout=5,
         command_timeout=10,
-        server_settings={
-            "application_name": f"remit-execution {what}", "enable_seqscan": "off", "enable_hashjoin": "off",
-            "enable_mergejoin": "off", "jit": "off", "plan_cache_mode": "force_generic_plan",
-        },
-    )  # fmt: skip
+        server_settings=KEYED_PLANS | {"application_name": f"remit-execution {what}"},
+    )
 
 
 async def _first(*events: asyncio.Event, seconds: float) -> None:

@@ -14,7 +14,6 @@ import asyncpg
 
 from chassis.ids import new_id
 from chassis.sealing import Keyring
-from chassis.stream import keep_running
 from chassis.telemetry import logger
 from execution.clients.agents import AgentRunner
 from execution.clients.dispatch import QUEUE, Delivery, Line
@@ -23,12 +22,13 @@ from execution.domain.runs import RunStatus, StopReason
 from execution.usecases.engine_attempts import Attempts
 from execution.usecases.engine_batches import LANES, Batches
 from execution.usecases.engine_definitions import Definitions
-from execution.usecases.engine_rows import LEASE_SECONDS, Rows, RunWrite, is_gone
+from execution.usecases.engine_rows import FEW, KEYED_PLANS, LEASE_SECONDS, Rows, RunWrite, is_gone
 from execution.usecases.engine_runs import RunInHand, Workshop
 from execution.usecases.engine_writing import LostRunError
+from spine.stream import keep_running
 
 if TYPE_CHECKING:
-    from chassis.service import Running
+    from spine.service import Running
 
 SLOTS = 256
 """Runs in hand at once: the size of a flush is the lever on throughput."""
@@ -44,13 +44,16 @@ from there on the lease alone says that somebody works on the run."""
 RETURN_SECONDS = 1.0
 log = logger(part="engine")
 
-_PULSE = """select r.id, r.token, r.status from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
-join run r on r.retention_class = i.retention_class and r.id = i.id"""
-_RENEW = f"""update run r set lease_until = now() + interval '{LEASE_SECONDS} s'
-from unnest($1::smallint[], $2::uuid[], $3::bigint[]) as i(retention_class, id, token)
-where r.retention_class = i.retention_class and r.id = i.id and r.token = i.token
-  and r.status in ('running', 'cancelling')
-returning r.id, r.token, r.status"""  # noqa: S608  (a number of our own)
+_PULSE = f"""select r.id, r.token, r.status from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
+join run r on r.retention_class = i.retention_class and r.id = i.id where i.retention_class {FEW}"""  # noqa: S608
+# A row that a write is busy with has its lease from that write; to wait for it would invite a deadlock.
+_RENEW = f"""with held as (
+  select r.retention_class, r.id from unnest($1::smallint[], $2::uuid[], $3::bigint[]) as i(retention_class, id, token)
+  join run r on r.retention_class = i.retention_class and r.id = i.id
+  where i.token {FEW} and r.token = i.token and r.status in ('running', 'cancelling') for update of r skip locked
+)
+update run r set lease_until = now() + interval '{LEASE_SECONDS} s' from held
+where r.retention_class = held.retention_class and r.id = held.id"""  # noqa: S608  (a number of our own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,12 +198,12 @@ class EngineWorker:
         self._options.on_ended([held.run.id])
 
     async def _pulses(self) -> None:
-        """One statement for all runs in hand: hears of cancels and takeovers, and renews the leases."""
+        """One statement for all runs in hand hears of cancels and takeovers, another renews their leases."""
         connection = await asyncpg.connect(
             self._addresses.sweep_dsn,
             timeout=5,
             command_timeout=5,
-            server_settings={"application_name": "remit-execution engine pulse", "enable_seqscan": "off"},
+            server_settings=KEYED_PLANS | {"application_name": "remit-execution engine pulse"},
         )
         loop, beat = asyncio.get_running_loop(), 0
         try:
@@ -212,10 +215,10 @@ class EngineWorker:
                 if not held:
                     continue
                 columns = [[one.run.retention_class for one in held], [one.run.id for one in held]]
-                if beat % BEATS_PER_LEASE:
-                    self._hear(await connection.fetch(_PULSE, *columns))
-                else:
-                    self._hear(await connection.fetch(_RENEW, *columns, [one.run.token for one in held]))
+                tokens = [one.run.token for one in held]
+                self._hear(await connection.fetch(_PULSE, *columns))
+                if beat % BEATS_PER_LEASE == 0:
+                    await connection.execute(_RENEW, *columns, tokens)
                     self._release_old(held, now)
         finally:
             connection.terminate()

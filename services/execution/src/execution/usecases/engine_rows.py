@@ -20,18 +20,25 @@ from execution.clients.dispatch import Dispatch
 
 LEASE_SECONDS = 10
 POOL_SIZE = 8
-_PLANS = {
-    # Keyed writes into partitions: one plan for ever, made of index probes; planning sixteen partitions anew for each
-    # batch, or a plan kept from when they were empty, costs more than the write.
+KEYED_PLANS = {
+    # Keyed reads and writes of partitions: one plan for ever, made of index probes. Planning sixteen partitions anew
+    # for each batch, or joining a batch by reading all runs (cheap only while the tables are small), costs far more.
     "plan_cache_mode": "force_generic_plan", "enable_hashjoin": "off", "enable_mergejoin": "off",
-    "enable_seqscan": "off", "jit": "off",
-    "statement_timeout": "10000", "lock_timeout": "5000", "idle_in_transaction_session_timeout": "30000",
-    "application_name": "remit-execution engine",
+    "enable_seqscan": "off", "enable_bitmapscan": "off", "enable_material": "off", "jit": "off",
 }  # fmt: skip
+_SESSION = KEYED_PLANS | {
+    "statement_timeout": "10000",
+    "lock_timeout": "5000",
+    "idle_in_transaction_session_timeout": "30000",
+    "application_name": "remit-execution engine",
+}
+
+# Always true, but of ten rows it lets the planner expect one: then it looks each up by its key instead of reading all.
+FEW = "between 0 and 9000000000000000000"
 
 _CLAIM = f"""with asked as (
   select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::boolean[])
-    as a(organization_id, id, token, redelivered)
+    as a(organization_id, id, token, redelivered) where a.token {FEW}
 ), free as (
   select r.retention_class, r.id, r.status from asked a
   join run r on r.organization_id = a.organization_id and r.id = a.id
@@ -56,7 +63,7 @@ _WRITE = f"""with item as (
     $8::bytea[], $9::text[], $10::text[], $11::text[], $12::text[], $13::integer[], $14::bigint[], $15::bigint[],
     $16::bigint[], $17::boolean[])
   as i(organization_id, retention_class, id, token, last_step, status, waiting_for, output, output_ref, error_code,
-    error_message, stop_reason, steps, input_tokens, output_tokens, cost, ended)
+    error_message, stop_reason, steps, input_tokens, output_tokens, cost, ended) where i.token {FEW}
 ), written as (
   update run r set last_step = i.last_step + 1,
     status = case when i.ended or r.status <> 'cancelling' then i.status else r.status end,
@@ -237,7 +244,7 @@ class Rows:
     async def open(cls, batch_dsn: str, worker_id: str) -> Rows:
         """Connect as the batch role."""
         pool = await asyncpg.create_pool(
-            batch_dsn, min_size=1, max_size=POOL_SIZE, reset=_keep, command_timeout=15, server_settings=_PLANS
+            batch_dsn, min_size=1, max_size=POOL_SIZE, reset=_keep, command_timeout=15, server_settings=_SESSION
         )
         return cls(pool, worker_id)
 
