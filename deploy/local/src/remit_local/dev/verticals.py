@@ -1,4 +1,8 @@
-"""How many files somebody reads to understand one mutating route, from its door to its table."""
+"""How many files somebody reads to understand one mutating route, from its door to its table.
+
+A reader follows the door into the use case it calls, and there every name. Another use case called on the way, a row, a
+rule, a contract is one more file opened; what that file in turn relies on is read by its names.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,6 @@ if TYPE_CHECKING:
 
 MUTATING = frozenset({"post", "put", "patch", "delete"})
 FILES_MAX = 6
-FOLLOWED = ("api", "usecases")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -104,10 +107,11 @@ class Reader:
         if node is None or (module.name, name) in seen:
             return
         seen.add((module.name, name))
-        if module.name.split(".")[1] not in FOLLOWED:
-            return
         for target, wanted in self.references(module, node):
-            self.read(target, wanted, seen)
+            if target is module or _room(module) == "api":
+                self.read(target, wanted, seen)
+            elif _room(module) == "usecases":
+                seen.add((target.name, wanted))
 
     def references(self, module: Module, node: ast.AST) -> Iterator[tuple[Module, str]]:
         """Give what a definition refers to, as module and name."""
@@ -122,6 +126,10 @@ class Reader:
                 source, name = module.imported.get(part.id, ("", None))
                 if name is not None and (target := self.module(source)):
                     yield target, name
+
+
+def _room(module: Module) -> str:
+    return module.name.split(".")[1]
 
 
 def mutating_routes(module: Module) -> Iterator[tuple[str, str]]:
