@@ -157,3 +157,17 @@ async def test_nobody_there_is_a_503(stage: EdgeStage) -> None:
     finally:
         await hop.close()
     assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "hop_down", "1")
+
+
+async def test_a_real_service_in_another_process_believes_the_token(stage: EdgeStage) -> None:
+    holder = await stage.holder("viewer")
+    async with AsyncExitStack() as stack:
+        hop = HttpHop("gateway", await stack.enter_async_context(_served(stage.stage.service)))
+        stack.push_async_callback(hop.close)
+        stage.play()
+        stage.edge.hops = {"gateway": hop}
+        listed = (await stage.get(holder.key, "/v1/gateways")).json()["items"]
+        assert [each["organization_id"] for each in listed] == [str(holder.organization_id)]
+        client = stage.client(holder.key)
+        refused = await client.patch(f"/v1/gateways/{listed[0]['id']}", {"name": "x"}, headers={"If-Match": '"1"'})
+        assert (refused.status, refused.code) == (403, "missing_permission")
