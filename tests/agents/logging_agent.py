@@ -7,6 +7,8 @@
 The script says what happens on the first calls of a key (`run:node:iteration`), of a step's name, or of each key (`*`),
 in order; later calls are answered: `{"draft": [{"status": 500}, {"latency_ms": 200}, {"hang": true}]}`. POSTing such
 an object to `/script` replaces it. What is answered depends on step and input alone: see `answer`.
+
+It is a language model too, at `<url>v1` in OpenAI's protocol: what it says depends on the prompt alone, see `completion`.
 """
 
 from __future__ import annotations
@@ -58,6 +60,11 @@ def answer(step: str, value: Any) -> dict[str, Any]:
     }
 
 
+def completion(prompt: str) -> str:
+    """What the language model says to this prompt."""
+    return hashlib.sha256(b"prompt:" + prompt.encode()).hexdigest()[:16]
+
+
 def read_calls(log: Path) -> list[Call]:
     """Every call so far, in order of arrival."""
     if not log.exists():
@@ -79,6 +86,7 @@ class LoggingAgent:
         app = web.Application(client_max_size=8 * 1024 * 1024)
         app.router.add_post("/", self._do_step)
         app.router.add_post("/script", self._replace_script)
+        app.router.add_post("/v1/chat/completions", self._complete)
         return app
 
     async def _do_step(self, request: web.Request) -> web.Response:
@@ -92,6 +100,20 @@ class LoggingAgent:
         if "status" in act:
             return web.json_response({"error": "as scripted"}, status=act["status"])
         return web.Response(body=orjson.dumps(answer(body["step"], body["input"])), content_type="application/json")
+
+    async def _complete(self, request: web.Request) -> web.Response:
+        """A chat completion; calls of models carry no key, so they are not in the log."""
+        body = orjson.loads(await request.read())
+        prompt = next(message["content"] for message in body["messages"] if message["role"] == "user")
+        await asyncio.sleep(self._latency_seconds)
+        message = {"role": "assistant", "content": completion(prompt)}
+        used = {"prompt_tokens": 1000 + len(prompt), "completion_tokens": 50, "total_tokens": 1050 + len(prompt)}
+        return web.json_response(
+            {
+                "id": "completion", "object": "chat.completion", "created": 1, "model": body["model"],
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": used,
+            }
+        )  # fmt: skip
 
     def _next_act(self, key: str, step: str) -> dict[str, Any]:
         for name, counted in ((key, key), (step, f"step {step}"), ("*", f"each {key}")):

@@ -125,6 +125,14 @@ class Installation:
             whole |= self.environment(service, own_port=own_ports)
         return whole
 
+    def model_environment(self) -> dict[str, str]:
+        """What execution is told of the embedded model where it runs; elsewhere an operator may name a stand-in."""
+        model = self.model()
+        return {
+            "REMIT_EXECUTION_EMBEDDED_MODEL_URL": model.base_url,
+            "REMIT_EXECUTION_EMBEDDED_MODEL_KEY_FILE": str(model.key_file),
+        }
+
     def python(self, module: str, *arguments: str) -> tuple[str, ...]:
         """A command that runs one of our modules."""
         return (sys.executable, "-m", module, *arguments)
@@ -136,12 +144,9 @@ class Installation:
         if service == "audit":
             return {"INGEST_DATABASE_URL": self.postgres.url(role(service), INGEST, self.password(INGEST))}
         if service == "execution":
-            model = self.model()
             return {
                 "OBJECT_DIRECTORY": str(self.folder / "objects"),
                 "KEY_ENCRYPTION_FILE": str(self.keys / "execution.keyring"),
-                "EMBEDDED_MODEL_URL": model.base_url,
-                "EMBEDDED_MODEL_KEY_FILE": str(model.key_file),
             }
         if service == "gateway":
             hops = (

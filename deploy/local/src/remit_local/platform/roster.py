@@ -25,11 +25,16 @@ def children_of(installation: Installation, *, processes: bool, with_model: bool
         after=tuple(child.name for child in servers),
         once=True,
     )
+
+    def told() -> dict[str, str]:
+        model = installation.model_environment() if with_model else {}
+        return whole_environment({**installation.whole_environment(own_ports=processes), **model})
+
     arguments = ("forks", str(folder / "processes.json")) if processes else ("host",)
     services = program(
         SERVICES,
         installation.python(f"remit_local.platform.{arguments[0]}", *arguments[1:]),
-        lambda: whole_environment(installation.whole_environment(own_ports=processes)),
+        told,
         cwd=folder,
         ready=lambda: edge_is_ready(installation.edge_port),
         after=(PREPARE,),

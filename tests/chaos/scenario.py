@@ -1,0 +1,133 @@
+"""What the two organizations run, and what each run must come to by the pure interpreter alone."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from tests.agents.logging_agent import answer, completion
+
+from execution.clients.agents import AgentErrorCode
+from execution.clients.llm import prompt_of
+from execution.domain.compiler import compile_agent, compile_orchestration
+from execution.domain.definitions import parse_agent, parse_orchestration
+from execution.domain.graph import Graph
+from execution.domain.interpreter import Finished, Outcome, Ready, StepKey, next_work
+from execution.domain.nodes import AgentNode
+from execution.domain.runs import StepStatus
+from execution.domain.schemas import validate_input
+
+PICKY = {
+    "type": "object",
+    "properties": {"step": {"type": "string"}, "text": {"type": "string", "pattern": "^[0-9]"}},
+    "required": ["text"],
+}
+"""About three of eight answers do not fit: those steps fail, the same ones however often they are asked."""
+
+_HTTP = "apiVersion: agent/v1\nkind: http\nhttp: {url: 'URL', timeout: 60s}\n"
+AGENTS = {
+    "worker": _HTTP,
+    "checker": _HTTP + f"retry: {{max: 1}}\noutput_schema: {orjson.dumps(PICKY).decode()}\n",
+    "thinker": "apiVersion: agent/v1\nkind: llm\nmodel: {provider: embedded, max_output_tokens: 64}\n",
+}
+ORCHESTRATIONS = {
+    "sequence": """
+pattern: sequential
+steps:
+  - {id: draft, agent: worker, in: {topic: "${input.topic}"}}
+  - {id: think, agent: thinker, in: {text: "${steps.draft.output.text}"}}
+  - {id: edit, agent: worker, in: {text: "${steps.think.output.text}", number: "${input.number}"}}
+  - {id: polish, agent: worker}
+""",
+    "side_by_side": """
+pattern: parallel
+branches:
+  - {id: left, agent: worker, in: {topic: "${input.topic}"}}
+  - {id: right, agent: worker, in: {number: "${input.number}"}}
+  - {id: middle, agent: thinker, in: {text: "${input.topic}"}}
+merge: {agent: worker}
+""",
+    "picky": """
+pattern: sequential
+steps:
+  - {id: draft, agent: worker, in: {topic: "${input.topic}"}}
+  - {id: check, agent: checker}
+  - {id: think, agent: thinker, in: {text: "${steps.check.output.text}"}}
+""",
+    "lenient": """
+pattern: parallel
+branches:
+  - {id: first, agent: checker, in: {topic: "${input.topic}"}}
+  - {id: second, agent: checker, in: {number: "${input.number}"}}
+  - {id: third, agent: worker, in: {topic: "${input.topic}"}}
+join: {mode: all, on_branch_error: skip}
+merge: {agent: worker}
+""",
+}
+ALONE = "worker"
+"""The agent that is also run by itself."""
+
+
+def agent_yaml(name: str, url: str) -> str:
+    """An agent's `config_yaml`, its endpoint being at this URL."""
+    return AGENTS[name].replace("URL", url)
+
+
+def orchestration_yaml(name: str) -> str:
+    """An orchestration's `config_yaml`."""
+    return "apiVersion: orchestration/v1" + ORCHESTRATIONS[name]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run to start: of what, with which input, under which key, and what it must come to."""
+
+    organization: int
+    subject: dict[str, str]
+    input: dict[str, Any]
+    key: str
+    expected: Finished
+
+
+def planned_runs(count: int, chance: random.Random) -> list[PlannedRun]:
+    """So many runs of two organizations, in the order they are started."""
+    kinds = [*ORCHESTRATIONS, ALONE]
+    runs = []
+    for number in range(count):
+        kind = chance.choice(kinds)
+        value = {"topic": f"topic {chance.randrange(1_000_000)}", "number": number}
+        subject = {"agent": kind} if kind == ALONE else {"orchestration": kind}
+        runs.append(PlannedRun(number % 2, subject, value, f"chaos-{number}", expected(kind, value)))
+    return runs
+
+
+def expected(kind: str, value: dict[str, Any]) -> Finished:
+    """The end that the interpreter gives when every agent answers as it always does."""
+    graph, alone = _graph(kind), kind if kind == ALONE else None
+    completed: dict[StepKey, Outcome] = {}
+    while True:
+        plan = next_work(graph, value, completed)
+        completed.update((key, Outcome(StepStatus.SKIPPED)) for key in plan.skipped)
+        if plan.finished is not None:
+            return plan.finished
+        for ready in plan.ready:
+            completed[StepKey(ready.node.id, ready.iteration)] = _outcome(ready, alone)
+
+
+def _graph(kind: str) -> Graph:
+    if kind == ALONE:
+        return compile_agent(parse_agent(agent_yaml(kind, "http://127.0.0.1:1/")))
+    return compile_orchestration(parse_orchestration(orchestration_yaml(kind), aliases=tuple(AGENTS)))
+
+
+def _outcome(ready: Ready, alone: str | None) -> Outcome:
+    assert isinstance(ready.node, AgentNode)
+    agent = alone or ready.node.agent
+    if agent == "thinker":
+        return Outcome(StepStatus.COMPLETED, {"text": completion(prompt_of(ready.input))})
+    output = answer(ready.node.id, ready.input)["output"]
+    if agent == "checker" and validate_input(PICKY, output):
+        return Outcome(StepStatus.FAILED, None, AgentErrorCode.INVALID_OUTPUT)
+    return Outcome(StepStatus.COMPLETED, output)

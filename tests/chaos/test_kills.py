@@ -1,0 +1,91 @@
+"""kill -9 of every kind of process in the middle of the work of two organizations, and nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+from tests.agents.logging_agent import logging_agent, read_calls
+from tests.chaos import checks, victims
+from tests.chaos.drain import drained
+from tests.chaos.platform import Platform, running_platform
+from tests.chaos.scenario import PlannedRun, planned_runs
+from tests.chaos.traffic import Organization, Traffic
+
+LATENCY_MS = 150
+PACE_SECONDS = 0.06
+"""Between two requests for a run; two organizations take turns, so this stays below the rate of one key."""
+LONGEST_SECONDS = 900
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+@pytest.mark.chaos
+@pytest.mark.anyio
+@pytest.mark.seconds(LONGEST_SECONDS)
+async def test_nothing_is_lost_or_doubled(kills: int, seed: int, runs: int, tmp_path: Path) -> None:
+    chance, log = random.Random(seed), tmp_path / "calls.jsonl"
+    plan, planned = victims.plan(kills, chance), planned_runs(runs, chance)
+    say(f"\nseed {seed}: ./dev chaos --kills {kills} --seed {seed}")
+    began = time.monotonic()
+    async with logging_agent(log, latency_ms=LATENCY_MS) as agent_url:
+        told = {
+            "REMIT_EXECUTION_OUTBOUND_ALLOW": urlsplit(agent_url).netloc,
+            "REMIT_EXECUTION_EMBEDDED_MODEL_URL": f"{agent_url}v1",
+        }
+        async with running_platform(told) as platform, aiohttp.ClientSession() as session:
+            say(f"{time.monotonic() - began:6.1f} s  the platform is ready")
+            traffic = Traffic(session, platform.edge)
+            key = platform.operator_key
+            organizations = [await traffic.organization(key, slug, agent_url) for slug in ("first", "second")]
+            healed = await _storm(platform, traffic, organizations, plan, planned)
+            say(f"{time.monotonic() - began:6.1f} s  all runs accepted; again because of {dict(traffic.repeated)}")
+            seconds = await drained(platform, runs)
+            say(f"{time.monotonic() - began:6.1f} s  drained in {seconds:.1f} s")
+            await _judge(platform, traffic, organizations, planned, log)
+            victims.report(healed, say)
+    say(f"{time.monotonic() - began:6.1f} s  done")
+
+
+async def _storm(
+    platform: Platform,
+    traffic: Traffic,
+    organizations: list[Organization],
+    plan: list[victims.Kill],
+    planned: list[PlannedRun],
+) -> list[victims.Healed]:
+    """Start some runs before every kill, so that there is work under way whenever something dies."""
+    healed, share = [], -(-len(planned) // max(1, len(plan)))
+    async with asyncio.TaskGroup() as tasks:
+        for number, kill in enumerate(plan):
+            some = planned[number * share : (number + 1) * share]
+            tasks.create_task(traffic.start_runs(organizations, some, PACE_SECONDS))
+            await asyncio.sleep(kill.after_seconds)
+            healed.append(await victims.strike(platform, kill))
+            say(f"          {number + 1:>3}. {kill.kind} ({kill.target}): healed in {healed[-1].seconds:.1f} s")
+        tasks.create_task(traffic.start_runs(organizations, planned[len(plan) * share :], PACE_SECONDS))
+    return healed
+
+
+async def _judge(
+    platform: Platform, traffic: Traffic, organizations: list[Organization], planned: list[PlannedRun], log: Path
+) -> None:
+    calls = read_calls(log)
+    runs = await checks.check_runs(platform, organizations, planned)
+    repeated = await checks.check_calls(platform, calls)
+    facts, total = await checks.check_facts(platform)
+    money, cost = await checks.check_money(platform, traffic, organizations)
+    ends = Counter(run.expected.status.value for run in planned)
+    say(f"{len(planned)} runs {dict(ends)}, {len(calls)} calls, {total} facts, {cost} micro-USD")
+    findings = {"runs": runs, "calls": repeated, "facts": facts, "money": money}
+    assert not any(findings.values()), "".join(
+        f"\n{name}:{checks.shown(them)}" for name, them in findings.items() if them
+    )

@@ -1,0 +1,95 @@
+"""Two organizations at work through the edge: what they set up, and runs that are asked for until they are accepted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from tests.chaos.scenario import AGENTS, ORCHESTRATIONS, PlannedRun, agent_yaml, orchestration_yaml
+
+PAUSE_SECONDS = 0.25
+REQUEST_SECONDS = 20
+AGAIN = frozenset({429, 502, 503, 504})
+"""What a caller may meet while something restarts; 409 only while its first request is under way or not yet known."""
+AGAIN_CODES = frozenset({"request_in_flight", "not_yet_known"})
+
+
+class RefusedError(Exception):
+    """The edge answered what no caller should see."""
+
+
+@dataclass
+class Organization:
+    """A tenant, the key of its owner, and the runs that were accepted: run id by the plan's key."""
+
+    id: str
+    key: str
+    accepted: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Traffic:
+    """Requests to the edge, repeated where that is a caller's right."""
+
+    session: aiohttp.ClientSession
+    edge: str
+    repeated: Counter[str] = field(default_factory=Counter)
+
+    async def organization(self, operator_key: str, slug: str, agent_url: str) -> Organization:
+        """Make a tenant with its agents and orchestrations."""
+        body = {"name": slug, "slug": slug, "plan_tier": "enterprise", "owner_email": f"owner@{slug}.example"}
+        made = await self.send("POST", "/v1/organizations", operator_key, body)
+        key = str(made["api_key"])
+        ids = {}
+        for name in AGENTS:
+            agent = {"name": name, "config_yaml": agent_yaml(name, agent_url)}
+            ids[name] = {"id": (await self.send("POST", "/v1/agents", key, agent))["id"]}
+        for name in ORCHESTRATIONS:
+            used = {alias: found for alias, found in ids.items() if f"agent: {alias}" in orchestration_yaml(name)}
+            content = {"name": name, "config_yaml": orchestration_yaml(name), "agent_ids": used}
+            await self.send("POST", "/v1/orchestrations", key, content)
+        return Organization(str(made["id"]), key)
+
+    async def start_runs(self, organizations: list[Organization], runs: Iterable[PlannedRun], pace: float) -> None:
+        """Ask for these runs, one every `pace` seconds; ends when all are accepted."""
+        async with asyncio.TaskGroup() as tasks:
+            for run in runs:
+                tasks.create_task(self._start(organizations[run.organization], run))
+                await asyncio.sleep(pace)
+
+    async def _start(self, organization: Organization, run: PlannedRun) -> None:
+        body = {**run.subject, "input": run.input}
+        started = await self.send("POST", "/v1/runs", organization.key, body, {"Idempotency-Key": run.key})
+        organization.accepted[run.key] = str(started["id"])
+
+    async def send(
+        self, method: str, path: str, key: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """One request, again and again while the edge is away or asks for it."""
+        while True:
+            try:
+                status, answer = await self._once(method, path, key, body, headers or {})
+            except (aiohttp.ClientError, TimeoutError) as error:
+                self.repeated[type(error).__name__] += 1
+            else:
+                if status < 300:
+                    return answer
+                code = str(answer.get("code"))
+                if status not in AGAIN and code not in AGAIN_CODES:
+                    raise RefusedError(f"{method} {path}: {status} {answer}")
+                self.repeated[f"{status} {code}"] += 1
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _once(
+        self, method: str, path: str, key: str, body: Any, headers: dict[str, str]
+    ) -> tuple[int, dict[str, Any]]:
+        headers = {"Authorization": f"Bearer {key}", **headers}
+        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
+        async with self.session.request(
+            method, self.edge + path, json=body, headers=headers, timeout=timeout
+        ) as answer:
+            return answer.status, await answer.json()
