@@ -98,6 +98,7 @@ def _decision(service: str, caller: Caller, denied: DeniedError) -> DecisionReco
         resource_id=denied.row_id,
         principal_type=caller.kind,
         principal_id=caller.id,
+        owner_id=caller.owner_id,
         rule_name=decision.rule_name,
         policy_id=UUID(decision.policy_id) if decision.policy_id else None,
         bundle_revision=decision.bundle_revision,

@@ -105,6 +105,8 @@ class DecisionRecorded(Fact):
     resource_id: str
     principal_type: str
     principal_id: str
+    owner_id: str = ""
+    """Whose the question is where a right reaches only one's own: the user, also of a key; empty: the principal."""
     rule_name: str
     policy_id: UUID | None = None
     bundle_revision: int

@@ -198,6 +198,7 @@ def _announce(uow: UnitOfWork, run: Run) -> None:
             resource_id=str(run.agent_id or run.orchestration_id),
             principal_type=uow.caller.kind,
             principal_id=uow.caller.id,
+            owner_id=uow.caller.owner_id,
             run_id=run.id,
             **run.decision,
         )
