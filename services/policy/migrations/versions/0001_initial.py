@@ -35,7 +35,7 @@ _DECISION = """create table decision (
   effect text not null check (effect in ('allow', 'deny')), action text not null, resource_type text not null,
   resource_id text not null, principal_type text not null, principal_id text not null, rule_name text not null,
   policy_id uuid, bundle_revision integer not null, reason text not null, obligations jsonb not null, error boolean not null,
-  run_id uuid, decided_at timestamptz not null
+  run_id uuid, decided_at timestamptz not null, created_by text not null
 )"""
 
 # Restatement publishes every organization's bundle again: one statement that must see them all, and returns ids only.
@@ -51,6 +51,7 @@ def upgrade() -> None:
         _POLICY, _POLICY_ASSIGNMENT, _POLICY_BUNDLE, _DECISION, _ALL,
         "create index policy_organization_id_priority_id_idx on policy (organization_id, priority, id)",
         "create index decision_organization_id_id_idx on decision (organization_id, id)",
+        "create index decision_organization_id_created_by_id_idx on decision (organization_id, created_by, id)",
         "create index decision_organization_id_run_id_idx on decision (organization_id, run_id) where run_id is not null",
     ]  # fmt: skip
     for table in ("policy", "policy_assignment"):

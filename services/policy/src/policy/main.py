@@ -2,7 +2,7 @@
 
 import policy
 from chassis.migrate import migrations_of
-from policy.api import decisions, policies
+from policy.api import decisions, policies, roles
 from policy.consumers import decisions as decision_facts
 from policy.consumers import organizations
 from policy.settings import Settings
@@ -17,7 +17,7 @@ def build(settings: Settings) -> Service:
         "policy",
         settings,
         migrations=migrations_of(policy),
-        routers=[policies.router, decisions.router],
+        routers=[policies.router, decisions.router, roles.router],
         consumers=handlers_in(organizations, decision_facts),
         restate={"bundle": restate_bundles},
     )

@@ -5,16 +5,18 @@ from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from fastapi import Depends, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
 from pdp.request import Decision as Verdict
 from policy.tables.decisions import Decision
 from policy.usecases import decisions
-from resources.http import Listing
+from resources.http import CountOut, Listing
 from resources.listing import ListQuery
 
 router = Router("decision", prefix="/v1")
+Name = Annotated[str, Field(max_length=100)]
+Names = Annotated[frozenset[Name], Field(max_length=100)]
 
 
 class DecisionOut(BaseModel):
@@ -47,34 +49,42 @@ class DecisionOut(BaseModel):
 class PrincipalIn(BaseModel):
     """Who would ask."""
 
-    id: str = Field(max_length=100)
+    model_config = ConfigDict(extra="forbid")
+
+    id: Name
     kind: Literal["user", "api_key", "system"] = "user"
-    roles: frozenset[str] = frozenset()
-    scopes: frozenset[str] = frozenset()
-    teams: frozenset[str] = frozenset()
-    team: str | None = None
+    roles: Names = frozenset()
+    scopes: Names = frozenset()
+    teams: Names = frozenset()
+    team: Name | None = None
     mfa: bool = False
 
 
 class ResourceIn(BaseModel):
     """What it would be about."""
 
-    kind: str = Field(max_length=100)
-    id: str = Field("", max_length=100)
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Name
+    id: Name = ""
     attr: dict[str, Any] = {}
 
 
 class RunIn(BaseModel):
     """The run it would be for."""
 
+    model_config = ConfigDict(extra="forbid")
+
     estimated_cost_usd: float | None = None
     depth: int | None = None
-    trigger: str | None = None
-    model: str | None = None
+    trigger: Name | None = None
+    model: Name | None = None
 
 
 class SimulateDecisionIn(BaseModel):
     """A question."""
+
+    model_config = ConfigDict(extra="forbid")
 
     principal: PrincipalIn
     action: str = Field(description="A permission, such as `agent:execute`.", max_length=100)
@@ -104,6 +114,7 @@ class SimulationOut(BaseModel):
     bundle_revision: int
     obligations: list[dict[str, Any]]
     error: bool
+    own_only: bool = Field(description="Asked about a kind, it is allowed for certain rows only: ask about each.")
     clauses: list[ClauseOut]
 
     @classmethod
@@ -119,6 +130,12 @@ DECISION_LIST = Listing(decisions.DECISIONS, DecisionOut)
 async def list_decisions(uow: Uow, query: Annotated[ListQuery, Depends(DECISION_LIST.query)]) -> Response:
     """Decisions that were recorded: every denial, and every one about a run."""
     return DECISION_LIST.answer(await decisions.list_decisions(uow, query))
+
+
+@router.get("/decisions/count", permission="decision:read")
+async def count_decisions(uow: Uow, query: Annotated[ListQuery, Depends(DECISION_LIST.query)]) -> CountOut:
+    """How many decisions such a list would show."""
+    return CountOut(count=await decisions.count_decisions(uow, query))
 
 
 @router.get("/decisions/{decision_id}", permission="decision:read")

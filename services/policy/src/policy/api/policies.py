@@ -1,17 +1,18 @@
 """Routes of policies and whom they are for."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from fastapi import Depends, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
 from policy.tables.policies import Policy, PolicyAssignment
 from policy.usecases import policies
-from resources.http import ExpectedVersion, Listing
+from resources.http import CountOut, ExpectedVersion, Listing
 from resources.listing import ListQuery
+from resources.patches import PatchIn
 from resources.versions import etag
 
 router = Router("policy", prefix="/v1/policies")
@@ -21,6 +22,8 @@ MAX_RULES = 65_536
 class CreatePolicyIn(BaseModel):
     """A document of rules."""
 
+    model_config = ConfigDict(extra="forbid")
+
     name: str = Field(min_length=1, max_length=100)
     description: str = Field("", max_length=2000)
     policy_type: Literal["rbac", "abac", "budget"]
@@ -29,7 +32,7 @@ class CreatePolicyIn(BaseModel):
     is_enabled: bool = True
 
 
-class UpdatePolicyIn(BaseModel):
+class UpdatePolicyIn(PatchIn):
     """What may change of a policy; what is left out stays."""
 
     name: str = Field("", min_length=1, max_length=100)
@@ -66,6 +69,8 @@ class PolicyOut(BaseModel):
 class AssignPolicyIn(BaseModel):
     """Whom a policy is for."""
 
+    model_config = ConfigDict(extra="forbid")
+
     assignee_type: Literal["team", "user"]
     assignee_id: UUID
 
@@ -101,6 +106,7 @@ async def create_policy(uow: Uow, body: CreatePolicyIn, response: Response) -> P
     """Save rules; enabled ones hold everywhere within two seconds."""
     policy = await policies.create_policy(uow, **dict(body))
     response.headers["Location"] = f"/v1/policies/{policy.id}"
+    response.headers["ETag"] = etag(policy.version)
     return PolicyOut.of(policy)
 
 
@@ -108,6 +114,12 @@ async def create_policy(uow: Uow, body: CreatePolicyIn, response: Response) -> P
 async def list_policies(uow: Uow, query: Annotated[ListQuery, Depends(POLICY_LIST.query)]) -> Response:
     """The organization's policies."""
     return POLICY_LIST.answer(await policies.list_policies(uow, query))
+
+
+@router.get("/count", permission="policy:read")
+async def count_policies(uow: Uow, query: Annotated[ListQuery, Depends(POLICY_LIST.query)]) -> CountOut:
+    """How many policies such a list would show."""
+    return CountOut(count=await policies.count_policies(uow, query))
 
 
 @router.get("/{policy_id}", permission="policy:read")
@@ -119,10 +131,13 @@ async def get_policy(uow: Uow, policy_id: UUID, response: Response) -> PolicyOut
 
 
 @router.patch("/{policy_id}", permission="policy:update")
-async def update_policy(uow: Uow, policy_id: UUID, body: UpdatePolicyIn, version: ExpectedVersion) -> PolicyOut:
+async def update_policy(
+    uow: Uow, policy_id: UUID, body: UpdatePolicyIn, version: ExpectedVersion, response: Response
+) -> PolicyOut:
     """Change rules, priority or state."""
-    changes: dict[str, Any] = body.model_dump(exclude_unset=True)
-    return PolicyOut.of(await policies.update_policy(uow, policy_id, expected_version=version, changes=changes))
+    policy = await policies.update_policy(uow, policy_id, expected_version=version, changes=body.given())
+    response.headers["ETag"] = etag(policy.version)
+    return PolicyOut.of(policy)
 
 
 @router.delete("/{policy_id}", permission="policy:delete")

@@ -20,6 +20,7 @@ class Decision(Row):
     __tablename__ = "decision"
     __table_args__ = (
         Index(None, "organization_id", "id"),
+        Index(None, "organization_id", "created_by", "id"),
         Index(
             "decision_organization_id_run_id_idx",
             "organization_id",
@@ -45,3 +46,5 @@ class Decision(Row):
     error: Mapped[bool]
     run_id: Mapped[UUID | None]
     decided_at: Mapped[datetime] = mapped_column(timestamptz())
+    created_by: Mapped[str] = mapped_column(Text)
+    """Whose it is where a right reaches only one's own: the user who asked, also by a key."""

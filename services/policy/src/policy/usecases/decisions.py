@@ -18,26 +18,49 @@ from pdp.request import DecisionRequest, Principal, RunContext
 from pdp.request import Resource as Subject
 from policy.tables.decisions import Decision
 from policy.usecases.bundles import get_bundle
-from resources.listing import Resource, lister
+from resources.listing import Resource, counter, lister
 
 DECISIONS = Resource(
     Decision,
-    filters=("effect", "action", "resource_type", "resource_id", "principal_id", "rule_name", "run_id", "decided_at"),
+    filters=(
+        "effect",
+        "service",
+        "action",
+        "resource_type",
+        "resource_id",
+        "principal_type",
+        "principal_id",
+        "rule_name",
+        "policy_id",
+        "error",
+        "run_id",
+        "decided_at",
+    ),
     sorts=("id",),
     default_sort="-id",
-    own="principal_id",
 )
 list_decisions = lister(DECISIONS)
+count_decisions = counter(DECISIONS)
+_ROWS_PER_STATEMENT = 1000
+"""PostgreSQL takes 32,767 parameters, which is 1,820 rows of these."""
 
 
 async def record_decisions(uow: UnitOfWork, facts: Sequence[tuple[DecisionRecorded, str, datetime]]) -> None:
     """Keep decisions of the organization, each once: `(fact, service, time)`."""
     rows = [
-        {**fact.model_dump(exclude={"decision_id"}), "id": fact.decision_id, "organization_id": uow.organization_id,
-         "service": service, "decided_at": time}
+        {
+            **fact.model_dump(exclude={"decision_id", "owner_id"}),
+            "id": fact.decision_id,
+            "organization_id": uow.organization_id,
+            "service": service,
+            "decided_at": time,
+            "created_by": fact.owner_id or fact.principal_id,
+        }
         for fact, service, time in facts
-    ]  # fmt: skip
-    await uow.execute(insert(Decision).values(rows).on_conflict_do_nothing())
+    ]
+    for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+        some = rows[start : start + _ROWS_PER_STATEMENT]
+        await uow.execute(insert(Decision).values(some).on_conflict_do_nothing())
 
 
 async def get_decision(uow: UnitOfWork, decision_id: UUID) -> Decision:

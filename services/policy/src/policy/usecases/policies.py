@@ -26,7 +26,8 @@ from pdp.problems import DocumentError
 from pdp.trials import run_document_tests
 from policy.tables.policies import Policy, PolicyAssignment
 from policy.usecases.bundles import MAX_POLICIES, lock_bundle, publish_bundle
-from resources.listing import Resource, lister
+from resources.listing import Resource, counter, lister
+from resources.patches import apply_patch, touch
 from resources.versions import require_version
 
 P = TypeVar("P", bound=PolicyState)
@@ -39,6 +40,9 @@ POLICIES = Resource(
     search=("name",),
 )
 list_policies = lister(POLICIES)
+count_policies = counter(POLICIES)
+MAX_ASSIGNMENTS = 1000
+"""Of one policy."""
 
 
 async def create_policy(
@@ -82,23 +86,26 @@ async def get_policy(uow: UnitOfWork, policy_id: UUID) -> Policy:
 async def update_policy(
     uow: UnitOfWork, policy_id: UUID, *, expected_version: int | None, changes: Mapping[str, Any]
 ) -> Policy:
-    """Change some fields; new rules are checked first, and tried where the policy is or becomes enabled."""
+    """Change some fields; new rules are checked first, and tried where the policy is or becomes enabled.
+
+    Nothing changed: the policy stays at its version. A policy can be disabled whatever has become of its rules.
+    """
     await lock_bundle(uow)
     policy = await uow.get(Policy, policy_id, lock=True)
     require_version(policy.version, expected_version)
     if policy.is_system:
         raise ConflictError("A system policy cannot be changed.", code="system_policy")
     was_enabled = policy.is_enabled
-    for field, value in changes.items():
-        setattr(policy, field, value)
-    document = _checked(policy.policy_type, policy.rules_yaml)
-    if policy.is_enabled:
-        _require_passing(document)
-    if _digest(policy.rules_yaml) != policy.rules_sha256:
+    changed = apply_patch(uow, policy, changes)
+    if not changed:
+        return policy
+    if "rules_yaml" in changed or policy.is_enabled:
+        document = _checked(policy.policy_type, policy.rules_yaml)
+        if policy.is_enabled:
+            _require_passing(document)
+    if "rules_yaml" in changed:
         policy.rules_sha256 = _digest(policy.rules_yaml)
         policy.revision += 1
-    policy.version += 1
-    policy.updated_at = uow.now
     await uow.add(policy, conflict=f"There is a policy named {policy.name!r} already.")
     uow.emit(_state(PolicyUpdated, policy))
     if was_enabled or policy.is_enabled:
@@ -114,7 +121,7 @@ async def delete_policy(uow: UnitOfWork, policy_id: UUID) -> None:
         raise ConflictError("A system policy cannot be deleted.", code="system_policy")
     await uow.execute(delete(PolicyAssignment).where(_of_policy(uow, policy_id)))
     await uow.delete(policy)
-    policy.version += 1
+    touch(uow, policy)
     uow.emit(_state(PolicyDeleted, policy))
     if policy.is_enabled:
         await publish_bundle(uow)
@@ -127,6 +134,7 @@ async def delete_organization_policies(uow: UnitOfWork) -> None:
     await uow.execute(delete(PolicyAssignment).where(PolicyAssignment.organization_id == uow.organization_id))
     for policy in policies:
         await uow.delete(policy)
+        touch(uow, policy)
         uow.emit(_state(PolicyDeleted, policy))
     if policies:
         await publish_bundle(uow)
@@ -136,6 +144,9 @@ async def assign_policy(uow: UnitOfWork, policy_id: UUID, *, assignee_type: str,
     """Bind a policy to a team or a user: from the first binding on it is for the bound ones alone."""
     await lock_bundle(uow)
     policy = await uow.get(Policy, policy_id, lock=True)
+    count = await uow.first(select(func.count()).where(_of_policy(uow, policy_id)))
+    if count >= MAX_ASSIGNMENTS:
+        raise LimitExceededError(f"A policy may have {MAX_ASSIGNMENTS} assignments.", code="too_many_assignments")
     assignment = PolicyAssignment(
         id=new_id(),
         organization_id=uow.organization_id,
@@ -153,10 +164,10 @@ async def assign_policy(uow: UnitOfWork, policy_id: UUID, *, assignee_type: str,
 
 
 async def list_policy_assignments(uow: UnitOfWork, policy_id: UUID) -> list[PolicyAssignment]:
-    """Whom a policy is for, the first thousand; none means everyone."""
+    """Whom a policy is for; none means everyone."""
     await uow.get(Policy, policy_id)
     statement = select(PolicyAssignment).where(_of_policy(uow, policy_id)).order_by(PolicyAssignment.id)
-    return list(await uow.all(statement.limit(1000)))
+    return list(await uow.all(statement.limit(MAX_ASSIGNMENTS)))
 
 
 async def unassign_policy(uow: UnitOfWork, policy_id: UUID, assignment_id: UUID) -> None:
