@@ -13,6 +13,7 @@ from tests.chaos.scenario import AGENTS, ORCHESTRATIONS, PlannedRun, agent_yaml,
 
 PAUSE_SECONDS = 0.25
 REQUEST_SECONDS = 20
+KNOWN_SECONDS = 30
 AGAIN = frozenset({429, 502, 503, 504})
 """What a caller may meet while something restarts; 409 only while its first request is under way or not yet known."""
 AGAIN_CODES = frozenset({"request_in_flight", "not_yet_known"})
@@ -41,9 +42,11 @@ class Traffic:
 
     async def organization(self, operator_key: str, slug: str, agent_url: str) -> Organization:
         """Make a tenant with its agents and orchestrations."""
+        await self._until_known(operator_key)
         body = {"name": slug, "slug": slug, "plan_tier": "enterprise", "owner_email": f"owner@{slug}.example"}
         made = await self.send("POST", "/v1/organizations", operator_key, body)
         key = str(made["api_key"])
+        await self._until_known(key)
         ids = {}
         for name in AGENTS:
             agent = {"name": name, "config_yaml": agent_yaml(name, agent_url)}
@@ -65,6 +68,12 @@ class Traffic:
         body = {**run.subject, "input": run.input}
         started = await self.send("POST", "/v1/runs", organization.key, body, {"Idempotency-Key": run.key})
         organization.accepted[run.key] = str(started["id"])
+
+    async def _until_known(self, key: str) -> None:
+        """The edge hears of a new key from identity, a moment later."""
+        async with asyncio.timeout(KNOWN_SECONDS):
+            while (await self._once("GET", "/v1/me", key, None, {}))[0] == 401:  # noqa: ASYNC110  (another process)
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def send(
         self, method: str, path: str, key: str, body: Any = None, headers: dict[str, str] | None = None
