@@ -32,7 +32,8 @@ class Child:
     """One process to keep alive.
 
     `command` blocks and is asked anew before every start, so it may look up what its predecessors settled. `after`
-    names the children that must be ready first, and that are stopped later. `once`: ready when it has ended well.
+    names the children that must be ready first, and that are stopped later; one that starts `early` waits for them
+    itself, because it has much to import meanwhile. `once`: ready when it has ended well.
     """
 
     name: str
@@ -40,7 +41,8 @@ class Child:
     ready: Ready | None = None
     after: tuple[str, ...] = ()
     once: bool = False
-    ready_seconds: float = 120
+    early: bool = False
+    ready_seconds: float = 300
     stop_signal: Signals = SIGTERM
     stop_seconds: float = 10
     started: Callable[[int], None] = field(default=lambda _pid: None)
@@ -55,6 +57,7 @@ def program(
     ready: Ready | None = None,
     after: tuple[str, ...] = (),
     once: bool = False,
+    early: bool = False,
     stop_seconds: float = 10,
 ) -> Child:
     """Describe a child by its arguments; an `env` that earlier children settle is a function, asked at each start."""
@@ -62,7 +65,7 @@ def program(
     def command() -> Command:
         return Command(argv, env() if callable(env) else env, cwd)
 
-    return Child(name, command, ready, after, once, stop_seconds=stop_seconds)
+    return Child(name, command, ready, after, once, early, stop_seconds=stop_seconds)
 
 
 def server_child(server: Server, *, after: tuple[str, ...] = (), stop_seconds: float = 10) -> Child:

@@ -55,6 +55,11 @@ class Postgres(Server):
         """Return the URL of a database on this server for a user."""
         return f"postgresql://{quote(user)}:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
 
+    def settle_ports(self) -> None:
+        """Choose the port, so that clients can be told of it before the server runs."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept_port(self.folder / "port", self._wanted_port)
+
     def prepare(self) -> Command:
         """Make the cluster the first time, settle the port, and return the command that starts the server."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -63,7 +68,7 @@ class Postgres(Server):
         cluster = self.folder / "cluster"
         if not cluster.exists():
             self._make_cluster(cluster)
-        kept_port(self.folder / "port", self._wanted_port)
+        self.settle_ports()
         give_to_server(self.folder)
         arguments = (argument for name, value in self._options().items() for argument in ("-c", f"{name}={value}"))
         # SIGQUIT ends all sessions at once without a checkpoint: nothing is left behind, nothing committed is lost.

@@ -94,13 +94,18 @@ class RabbitMQ(Server):
         port = self._port("stream" if scheme == "rabbitmq-stream" else "amqp")
         return f"{scheme}://{quote(user)}:{quote(password, safe='')}@127.0.0.1:{port}/"
 
+    def settle_ports(self) -> None:
+        """Choose the ports, so that clients can be told of them before the node runs."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for kind, wanted in self._wanted_ports.items():
+            kept_port(self._port_file(kind), wanted)
+
     def prepare(self) -> Command:
         """Write configuration, definitions and secrets, and return the command that starts the node."""
         for folder in (self.folder, self.folder / "home"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.end_leftover()
-        for kind, wanted in self._wanted_ports.items():
-            kept_port(self._port_file(kind), wanted)
+        self.settle_ports()
         kept_secret(self.folder / "home" / ".erlang.cookie", 0o400)
         (self.folder / "environment.conf").write_text("")
         (self.folder / "enabled_plugins").write_text("[rabbitmq_stream].\n")

@@ -107,7 +107,7 @@ class Supervisor:
         self._write()
 
     async def _start_in_turn(self, keeper: Keeper) -> None:
-        for name in keeper.child.after:
+        for name in () if keeper.child.early else keeper.child.after:
             await self._keepers[name].settled.wait()
             if self._keepers[name].state not in READY_STATES:
                 return  # its own turn reports it

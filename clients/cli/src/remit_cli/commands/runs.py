@@ -30,7 +30,7 @@ Run = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
     epilog="Examples: remit runs start --orchestration digest --input text=@README.md --watch; "
     'remit runs start --agent write --input \'{"topic": "rivers"}\' --wait',
 )
-def start(
+def start(  # noqa: PLR0917  (each is an option of the command line)
     agent: Annotated[str | None, typer.Option(help="An agent's name or id.")] = None,
     orchestration: Annotated[str | None, typer.Option(help="An orchestration's name or id.")] = None,
     workspace: Annotated[str | None, typer.Option(help="Where the name alone is not enough.")] = None,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from contracts.catalog import SERVICES
 from remit_local.platform.host import build_one
+from remit_local.platform.turns import await_turn
 from remit_local.private_files import write_private
 from spine.process import run
 
@@ -81,4 +82,5 @@ def _tell(pid_file: Path, running: dict[int, str]) -> None:
 
 
 if __name__ == "__main__":
+    await_turn()
     keep_forked(Path(sys.argv[1]))

@@ -15,6 +15,7 @@ from identity.main import build as build_identity
 from identity.settings import Settings as IdentitySettings
 from policy.main import build as build_policy
 from policy.settings import Settings as PolicySettings
+from remit_local.platform.turns import await_turn
 from spine.process import environment, run
 from spine.service import Service
 
@@ -46,4 +47,5 @@ def build_all() -> list[Service]:
 
 
 if __name__ == "__main__":
+    await_turn()
     run(build_all(), "all")

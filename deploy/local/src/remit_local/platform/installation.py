@@ -1,5 +1,6 @@
 """One data folder: where everything is, which secrets guard it, and what each service is told."""
 
+import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ class Installation:
     edge_port: int = 8080
     trace_receiver: str | None = None
     log_format: str = "console"
+    turn: str = field(default_factory=secrets.token_hex)
+    """Names this start of the platform."""
     postgres: Postgres = field(init=False)
     rabbitmq: RabbitMQ = field(init=False)
 
@@ -85,6 +88,8 @@ class Installation:
         (self.folder / "ports").mkdir(exist_ok=True)
         for name in (MODEL, *SERVICES):
             kept_port(self.folder / "ports" / name)
+        self.postgres.settle_ports()
+        self.rabbitmq.settle_ports()
 
     def database_url(self, service: str, suffix: str = "") -> str:
         """The URL of a service's database for one of its roles."""

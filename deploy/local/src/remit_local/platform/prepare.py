@@ -21,6 +21,7 @@ from chassis.sealing import write_keyring
 from contracts.catalog import SERVICES
 from remit_local.platform.installation import INGEST, KEY_USES, Installation
 from remit_local.platform.operator import ensure_operator
+from remit_local.platform.turns import announce_turn, await_server
 from spine.topology import declare_topology
 
 PACKAGES = {
@@ -41,9 +42,11 @@ async def prepare(installation: Installation) -> None:
     await asyncio.gather(_databases(installation), _topology(installation))
     if await ensure_operator(installation):
         _say("made the platform organization")
+    announce_turn(installation)
 
 
 async def _databases(installation: Installation) -> None:
+    await asyncio.to_thread(await_server, installation.postgres)
     await _make_databases(installation)
     _say("migrating six databases")
     # One after the other: what runs a migration is one per process, and each costs a fraction of a second.
@@ -79,6 +82,7 @@ async def _migrate(installation: Installation, service: str) -> str:
 
 
 async def _topology(installation: Installation) -> None:
+    await asyncio.to_thread(await_server, installation.rabbitmq)
     _say("declaring streams and queues")
     deadline = time.monotonic() + _BROKER_SECONDS
     while True:

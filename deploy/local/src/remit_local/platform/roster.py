@@ -7,6 +7,7 @@ from remit_local.embedded_model import is_ready
 from remit_local.environment import whole_environment
 from remit_local.loopback import first_answer
 from remit_local.platform.installation import MODEL, Installation
+from remit_local.platform.turns import TURN
 
 _READY = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 _OK = b"HTTP/1.1 200"
@@ -20,10 +21,11 @@ def children_of(installation: Installation, *, processes: bool, with_model: bool
     prepare = program(
         PREPARE,
         installation.python("remit_local.platform.prepare", str(folder)),
-        lambda: whole_environment({}),
+        lambda: whole_environment({TURN: installation.turn}),
         cwd=folder,
         after=tuple(child.name for child in servers),
         once=True,
+        early=True,
     )
 
     def told() -> dict[str, str]:
@@ -38,6 +40,7 @@ def children_of(installation: Installation, *, processes: bool, with_model: bool
         cwd=folder,
         ready=lambda: edge_is_ready(installation.edge_port),
         after=(PREPARE,),
+        early=True,
     )
     return [*servers, *([_model(installation)] if with_model else []), prepare, services]
 

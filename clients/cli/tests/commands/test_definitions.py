@@ -1,0 +1,47 @@
+import json
+from pathlib import Path
+
+from clients.cli.tests.conftest import ScriptedEdge, Terminal
+
+AGENT = {
+    "id": "01a20564-97c1-738c-9032-291e75e86993",
+    "name": "document",
+    "current_version": "1.0.1",
+    "status": "active",
+}
+
+
+def test_apply_says_what_changed(edge: ScriptedEdge, remit: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "document.agent.yaml"
+    file.write_text("kind: llm")
+    edge.on(
+        "POST /v1/agents/apply", (200, {"agent": AGENT, "changed": ["version"]}), (200, {"agent": AGENT, "changed": []})
+    )
+    result = remit("agents", "apply", str(file), "--workspace", "staging")
+    assert "agent document 1.0.1: version" in result.stdout
+    assert edge.asked[0].body == {"file": "kind: llm", "workspace": "staging"}
+    assert "unchanged" in remit("agents", "apply", str(file)).stdout
+
+
+def test_a_missing_file_is_named(edge: ScriptedEdge, remit: Terminal) -> None:
+    assert "nowhere.yaml" in str(remit.refused("agents", "apply", "nowhere.yaml"))
+
+
+def test_get_finds_by_name_and_by_id(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("GET /v1/agents?name=document&limit=2", (200, {"items": [AGENT], "next_cursor": None}))
+    edge.on(f"GET /v1/agents/{AGENT['id']}", (200, AGENT | {"config_yaml": "kind: llm [x]"}))
+    assert "kind: llm [x]" in remit("agents", "get", "document").stdout
+    assert json.loads(remit("agents", "get", AGENT["id"], "--json").stdout)["name"] == "document"
+
+
+def test_an_unknown_name_is_wrong_usage(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("GET /v1/orchestrations", (200, {"items": [], "next_cursor": None}))
+    result = remit("orchestrations", "delete", "nothing")
+    assert result.exit_code == 2
+    assert "no orchestration named 'nothing'" in result.output
+
+
+def test_lists_are_tables_or_json(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("GET /v1/agents", (200, {"items": [AGENT], "next_cursor": None}))
+    assert "document" in remit("agents", "list").stdout
+    assert json.loads(remit("agents", "list", "--json").stdout)["items"] == [AGENT]

@@ -1,0 +1,84 @@
+import json
+from pathlib import Path
+
+import pytest
+from clients.cli.tests.conftest import ScriptedEdge, Terminal
+
+KEY = {"id": "k1", "name": "ci", "role": "developer", "is_active": True, "expires_at": None}
+POLICY = {"id": "p1", "name": "rules", "rules_yaml": "old", "priority": 100, "version": 3, "revision": 3}
+USAGE = {
+    "items": [{"key": "a1", "steps": 2, "input_tokens": 5, "output_tokens": 3, "cost_usd_micros": 1_250_000}],
+    "total_cost_usd_micros": 1_250_000,
+    "first_day": "2026-11-01",
+    "last_day": "2026-11-30",
+}
+
+
+def test_a_new_key_is_shown_once(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("POST /v1/api-keys", (201, KEY | {"api_key": "rmt_shown"}))
+    result = remit("keys", "create", "ci", "--role", "developer", "--scope", "run:read")
+    assert "rmt_shown" in result.stdout
+    assert edge.asked[0].body == {"name": "ci", "role": "developer", "scopes": ["run:read"]}
+
+
+def test_a_providers_key_comes_from_the_environment_only(
+    edge: ScriptedEdge, remit: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge.on("POST /v1/model-credentials", (201, {"id": "c1"}))
+    arguments = ("credentials", "add", "mine", "--provider", "openai", "--secret-env", "SOME_KEY")
+    assert "SOME_KEY is not set" in str(remit.refused(*arguments))
+    monkeypatch.setenv("SOME_KEY", "sk-1")
+    result = remit(*arguments)
+    assert edge.asked[0].body["secret"] == "sk-1"
+    assert "sk-1" not in result.output
+
+
+def test_policies_are_created_changed_or_left_alone(edge: ScriptedEdge, remit: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text("new")
+    edge.on(
+        "GET /v1/policies",
+        (200, {"items": [], "next_cursor": None}),
+        (200, {"items": [POLICY], "next_cursor": None}),
+        (200, {"items": [POLICY | {"rules_yaml": "new"}], "next_cursor": None}),
+    )
+    edge.on("POST /v1/policies", (201, POLICY))
+    edge.on("PATCH /v1/policies/p1", (200, POLICY | {"revision": 4}))
+    assert "created" in remit("policies", "apply", str(file)).stdout
+    assert "revision 4: changed" in remit("policies", "apply", str(file)).stdout
+    assert edge.asked[-1].headers["If-Match"] == '"3"'
+    assert "unchanged" in remit("policies", "apply", str(file)).stdout
+
+
+def test_usage_is_money_for_people_and_micros_for_programs(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("GET /v1/usage", (200, USAGE))
+    assert "$1.25" in remit("usage", "--by", "agent").stdout
+    assert json.loads(remit("usage", "--json").stdout)["total_cost_usd_micros"] == 1_250_000
+
+
+def test_audit_entries_of_a_run(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("GET /v1/audit-entries", (200, {"items": [], "next_cursor": None}))
+    assert "no entries" in remit("audit", "list", "--run", "r1").stdout
+    assert edge.asked[0].path == "/v1/audit-entries?limit=50&run_id=r1"
+
+
+def test_without_edge_and_data_the_message_says_what_to_do(
+    remit: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REMIT_EDGE", raising=False)
+    monkeypatch.delenv("REMIT_API_KEY", raising=False)
+    assert "remit up" in str(remit.refused("--data", str(tmp_path), "runs", "list"))
+
+
+def test_the_demos_keys_are_chosen_by_role(
+    edge: ScriptedEdge, remit: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REMIT_EDGE")
+    monkeypatch.delenv("REMIT_API_KEY")
+    keys = {"org_owner": "rmt_owner", "viewer": "rmt_viewer"}
+    (tmp_path / "demo.json").write_text(json.dumps({"edge": edge.url, "api_keys": keys}))
+    edge.on("GET /v1/runs", (200, {"items": [], "next_cursor": None}))
+    remit("--data", str(tmp_path), "runs", "list")
+    remit("--data", str(tmp_path), "--as", "viewer", "runs", "list")
+    assert [each.headers["Authorization"][7:] for each in edge.asked] == ["rmt_owner", "rmt_viewer"]
+    assert "org_owner, viewer" in str(remit.refused("--data", str(tmp_path), "--as", "nobody", "runs", "list"))

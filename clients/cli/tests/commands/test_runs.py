@@ -1,0 +1,92 @@
+import json
+from pathlib import Path
+
+import pytest
+from clients.cli.tests.conftest import ScriptedEdge, Terminal
+
+from remit_cli.commands.runs import read_input
+from remit_cli.failures import RUN_NOT_COMPLETED, CliError
+
+RUN = {"id": "r1", "status": "queued", "cost_usd_micros": 0, "input_tokens": 0, "output_tokens": 0}
+
+
+def test_input_comes_from_json_files_and_names(tmp_path: Path) -> None:
+    (tmp_path / "document.md").write_text("# A title")
+    (tmp_path / "input.json").write_text('{"a": 1}')
+    assert read_input([f"text=@{tmp_path}/document.md", "b=two"]) == {"text": "# A title", "b": "two"}
+    assert read_input([f"@{tmp_path}/input.json", '{"a": 2}']) == {"a": 2}
+    assert read_input([f"@{tmp_path}/document.md"]) == {"text": "# A title"}
+
+
+@pytest.mark.parametrize("wrong", ["not json", "[1]", "@/no/such/file"])
+def test_input_that_is_none_is_refused(wrong: str) -> None:
+    with pytest.raises(CliError):
+        read_input([wrong])
+
+
+def test_start_sends_what_was_asked_for(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("POST /v1/runs", (202, RUN))
+    arguments = ("--orchestration", "digest", "--input", '{"text": "x"}', "--idempotency-key", "k1", "--json")
+    result = remit("runs", "start", *arguments)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["id"] == "r1"
+    assert edge.asked[0].body == {
+        "orchestration": "digest",
+        "version": "current",
+        "input": {"text": "x"},
+        "trigger_type": "cli",
+    }
+    assert edge.asked[0].headers["Idempotency-Key"] == "k1"
+
+
+@pytest.mark.parametrize("subjects", [(), ("--agent", "a", "--orchestration", "o")])
+def test_start_wants_exactly_one_subject(edge: ScriptedEdge, remit: Terminal, subjects: tuple[str, ...]) -> None:
+    assert remit("runs", "start", *subjects).exit_code == 2
+    assert edge.asked == []
+
+
+def test_waiting_ends_with_the_run_and_says_by_exit_code_how(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("POST /v1/runs", (202, RUN))
+    edge.on("GET /v1/runs/r1", (200, RUN | {"status": "running"}), (200, RUN | {"status": "failed"}))
+    result = remit("runs", "start", "--agent", "a", "--wait")
+    assert result.exit_code == RUN_NOT_COMPLETED
+    assert edge.asked[-1].headers["Prefer"] == "wait=60"
+
+
+def test_watching_prints_steps_and_the_end(edge: ScriptedEdge, remit: Terminal) -> None:
+    step = {"stepName": "facts", "status": "completed", "attempt": 2, "inputTokens": 5, "outputTokens": 2}
+    told = json.dumps(step | {"costUsdMicros": 12}).encode()
+    stream = b"id: 1\nevent: STEP_FINISHED\ndata: " + told + b"\n\n"
+    end = b'id: ended\nevent: RUN_ERROR\ndata: {"status": "failed", "message": "no luck"}\n\n'
+    edge.on("GET /v1/runs/r1", (200, RUN), (200, RUN | {"status": "failed"}))
+    edge.on("GET /v1/runs/r1/events", (200, stream + end))
+    result = remit("runs", "watch", "r1")
+    assert "facts attempt 2  7 tokens  $0.000012" in result.stdout
+    assert "failed no luck" in result.stdout
+    assert result.exit_code == RUN_NOT_COMPLETED
+
+
+def test_explain_prints_every_part(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on(
+        "GET /v1/runs/r1/explain",
+        (
+            200,
+            {
+                "run": RUN | {"status": "completed", "execution_time_ms": 1500, "output": {"text": "short"}},
+                "caller": {"kind": "api_key", "id": "k7", "roles": ["developer"]},
+                "trigger": {"type": "api"},
+                "decision": {"effect": "allow", "rule_name": "night-shift", "policy_id": "p9", "reason": "because"},
+                "version": {"semver": "1.2.3", "digest": "sha256:beef", "agents": {"reader": {"semver": "2.0.0"}}},
+                "steps": [],
+                "costs": [],
+                "audit_entries": [{"timestamp": "2026-11-22T10:00:01.5Z", "event_type": "execution.run.completed.v1"}],
+                "trace_id": "feed",
+                "pending": [],
+            },
+        ),
+    )
+    shown = remit("runs", "explain", "r1").stdout
+    for part in ("k7 as developer", "night-shift", "p9", "1.2.3", "sha256:beef", "2.0.0", "1.5 s", "feed"):
+        assert part in shown
+    assert "execution.run.completed.v1" in shown
+    assert json.loads(remit("runs", "explain", "r1", "--json").stdout)["trace_id"] == "feed"
