@@ -12,6 +12,7 @@ from chassis.errors import ConflictError, ForbiddenError, LimitExceededError, No
 from chassis.ids import new_id
 from execution.domain.problems import DefinitionError
 from execution.usecases import agent_files, agent_versions, agents
+from execution.usecases.run_subjects import find_subject
 
 pytestmark = pytest.mark.anyio
 
@@ -192,4 +193,4 @@ async def test_another_organization_sees_nothing_of_it(stage: Stage, place: Plac
         with pytest.raises(NotFoundError):
             await agents.get_agent(uow, agent.id)
         with pytest.raises(NotFoundError):
-            await agents.find_agent(uow, "writer", None)
+            await find_subject(uow, "agent", "writer", workspace=None, semver="current")

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
-
-from chassis.errors import ConflictError, InvalidError, NotFoundError
 from chassis.ids import new_id
 from chassis.uow import UnitOfWork
 from contracts.execution import AgentCreated, AgentDeleted, AgentUpdated
@@ -20,7 +17,7 @@ from execution.usecases.agent_facts import living, state_of, touch
 from execution.usecases.agent_versions import save_version
 from execution.usecases.revisions import change_row
 from execution.usecases.subscriptions import count_agent
-from execution.usecases.workspaces import as_id, find_workspace, require_active
+from execution.usecases.workspaces import find_workspace, require_active
 from resources.listing import Resource, counter, lister
 from resources.versions import require_version
 
@@ -107,28 +104,6 @@ async def restore_agent(uow: UnitOfWork, agent_id: UUID) -> Agent:
     await uow.add(agent, conflict=TAKEN)
     uow.emit(state_of(AgentUpdated, agent, {"deleted_at": [True, None]}))
     return agent
-
-
-async def find_agent(uow: UnitOfWork, reference: str, workspace: Workspace | None) -> Agent:
-    """The living agent with this id, or with this name in the workspace (or, without one, in the organization)."""
-    wanted = as_id(reference)
-    named = Agent.id == wanted if wanted else Agent.name == reference
-    statement = select(Agent).where(named, Agent.deleted_at.is_(None))
-    if workspace is not None:
-        statement = statement.where(Agent.workspace_id == workspace.id)
-    found = await uow.all(statement.limit(2))
-    if len(found) > 1:
-        raise InvalidError("Several workspaces have an agent of this name: say which.", code="workspace_required")
-    if not found:
-        raise NotFoundError(f"There is no agent {reference!s:.100}.")
-    agent: Agent = found[0]
-    return agent
-
-
-def require_runnable(agent: Agent) -> None:
-    """Refuse what is not meant to be run: drafts and deprecated agents."""
-    if agent.status != "active":
-        raise ConflictError(f"The agent {agent.name!r} is {agent.status}: only active ones run.", code="not_active")
 
 
 def _new_agent(  # noqa: PLR0917

@@ -6,21 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
-
-from chassis.errors import ConflictError, InvalidError, NotFoundError
 from chassis.ids import new_id
 from chassis.uow import UnitOfWork
 from contracts.execution import OrchestrationCreated, OrchestrationDeleted, OrchestrationUpdated
 from execution.domain.definitions import parse_orchestration
 from execution.domain.versions import next_version
 from execution.tables.orchestrations import Orchestration
-from execution.tables.workspaces import Workspace
 from execution.usecases.orchestration_agents import AgentIds, resolve_agents
 from execution.usecases.orchestration_facts import living, state_of, touch
 from execution.usecases.orchestration_versions import save_version
 from execution.usecases.revisions import change_row
-from execution.usecases.workspaces import as_id, find_workspace, require_active
+from execution.usecases.workspaces import find_workspace, require_active
 from resources.listing import Resource, counter, lister
 from resources.versions import require_version
 
@@ -119,28 +115,3 @@ async def restore_orchestration(uow: UnitOfWork, orchestration_id: UUID) -> Orch
     await uow.add(orchestration, conflict=TAKEN)
     uow.emit(state_of(OrchestrationUpdated, orchestration, {"deleted_at": [True, None]}))
     return orchestration
-
-
-async def find_orchestration(uow: UnitOfWork, reference: str, workspace: Workspace | None) -> Orchestration:
-    """The living orchestration with this id, or with this name in the workspace (else in the organization)."""
-    wanted = as_id(reference)
-    named = Orchestration.id == wanted if wanted else Orchestration.name == reference
-    statement = select(Orchestration).where(named, Orchestration.deleted_at.is_(None))
-    if workspace is not None:
-        statement = statement.where(Orchestration.workspace_id == workspace.id)
-    found = await uow.all(statement.limit(2))
-    if len(found) > 1:
-        raise InvalidError(
-            "Several workspaces have an orchestration of this name: say which.", code="workspace_required"
-        )
-    if not found:
-        raise NotFoundError(f"There is no orchestration {reference!s:.100}.")
-    orchestration: Orchestration = found[0]
-    return orchestration
-
-
-def require_runnable(orchestration: Orchestration) -> None:
-    """Refuse what is not meant to be run: drafts and deprecated orchestrations."""
-    if orchestration.status != "active":
-        detail = f"The orchestration {orchestration.name!r} is {orchestration.status}: only active ones run."
-        raise ConflictError(detail, code="not_active")

@@ -23,10 +23,15 @@ FREE_RUNS_PER_MONTH = 100_000
 
 KEPT = {"plan_id", "status", "current_period_start", "current_period_end", "max_agents", "max_executions_per_month"}
 
-_COUNT_RUN = text("""insert into run_month as counted (organization_id, month, runs)
-values (:organization_id, date_trunc('month', cast(:now as timestamptz) at time zone 'utc')::date, 1)
-on conflict (organization_id, month) do update set runs = counted.runs + 1 where counted.runs < :most
-returning runs""")
+_COUNT_RUN = text("""with plan as (
+  select coalesce(
+    (select max_executions_per_month from subscription where status <> 'cancelled' limit 1), :free) as most
+)
+insert into run_month as counted (organization_id, month, runs)
+select :organization_id, date_trunc('month', cast(:now as timestamptz) at time zone 'utc')::date, 1
+from plan where most > 0
+on conflict (organization_id, month) do update set runs = counted.runs + 1
+where counted.runs < (select most from plan) returning runs""")
 # One organization's agents are counted by one transaction at a time: there are few, and the number must hold.
 _COUNT_ALONE = text("select pg_advisory_xact_lock(hashtextextended('agents:' || cast(:organization_id as text), 0))")
 
@@ -70,7 +75,7 @@ async def count_run(uow: UnitOfWork) -> None:
 
     The last statement before commit: the counter's row is held by one transaction at a time.
     """
-    most = (await read_allowance(uow)).runs_per_month
-    values = {"organization_id": uow.organization_id, "now": uow.now, "most": most}
-    if most < 1 or not await uow.execute(_COUNT_RUN, values):
+    values = {"organization_id": uow.organization_id, "now": uow.now, "free": FREE_RUNS_PER_MONTH}
+    if not await uow.execute(_COUNT_RUN, values):
+        most = (await read_allowance(uow)).runs_per_month
         raise LimitExceededError(f"Your plan allows {most} runs a month.", code="max_executions_per_month")
