@@ -2,9 +2,9 @@
 
     python bench/engine.py [runs]
 
-Worker (with admission) and relay are processes of their own, PostgreSQL with fsync and RabbitMQ are private. The agent is an echo
-inside the worker, so that the engine is measured and nobody's endpoint. The clock starts with the runs' insertion and
-ends when the last fact is confirmed. Prints JSON lines.
+Worker (with admission) and relay are processes of their own; PostgreSQL (fsync on) and RabbitMQ are private. The echo
+is inside the worker, so that only the engine is measured. The clock starts with the insertion of the runs and ends when
+the last fact is confirmed. Prints JSON lines.
 """
 
 from __future__ import annotations

@@ -233,3 +233,28 @@ async def test_a_worker_told_to_stop_hands_its_runs_over(engine: EngineStage) ->
     engine.worker()
     run = await engine.ended(run_id)
     assert (run["status"], run["token"], engine.agents.count("hang")) == ("completed", 2, 2)
+
+
+async def test_runs_survive_a_database_that_hangs_up_again_and_again(engine: EngineStage) -> None:
+    place, calls = await engine.place(), 0
+
+    async def cut(question: dict[str, Any]) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls % 7 == 0:
+            await engine.database.sql(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and application_name like 'remit-execution engine%'"
+            )
+        return question["step"]
+
+    engine.agents.behaviours["echo"] = cut
+    what = await engine.sequence(place, 3)
+    run_ids = [await engine.queue_run(place, what, number) for number in range(12)]
+    engine.worker()
+    await engine.dispatch(place, *run_ids)
+    for run_id in run_ids:
+        run = await engine.ended(run_id)
+        assert (run["status"], run["output"], run["step_count"]) == ("completed", "s3", 3)
+        assert await engine.kinds(run_id) == ["run.started", *["step.completed"] * 3, "run.completed"]
+    assert calls >= 36
