@@ -1,0 +1,98 @@
+"""Policy on stage: documents as people write them, and the decisions of others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import spine.testing.stage
+from chassis.caller import Caller
+from chassis.clock import utc_now
+from chassis.ids import new_id
+from contracts.envelope import Envelope, wrap
+from contracts.policy import DECIDED, DecisionRecorded
+from pdp.bundle import Bundle
+from policy.consumers.decisions import record_decisions
+from policy.main import build
+from policy.settings import Settings
+from policy.tables.policies import Policy
+from policy.usecases import policies
+from spine.facts import ReceivedFact
+from spine.testing.stage import staged
+
+DENY = """
+apiVersion: policy/v1
+type: abac
+rules:
+  - rule_name: no-risky-agents
+    effect: deny
+    actions: ["agent:execute"]
+    when: resource.attr.risk_level == 'high'
+    reason: too-risky
+tests:
+  - name: a risky agent is not run
+    given: {principal: {id: u, roles: [developer]}, action: "agent:execute", resource: {kind: agent, id: a, attr: {risk_level: high}}}
+    expect: {decision: deny, rule_name: no-risky-agents}
+"""
+ALLOW = """
+apiVersion: policy/v1
+type: rbac
+rules:
+  - {rule_name: viewers-run, effect: allow, actions: ["agent:execute"], roles: [viewer]}
+"""
+FAILING = DENY.replace("expect: {decision: deny, rule_name: no-risky-agents}", "expect: {decision: allow}")
+
+
+class Stage(spine.testing.stage.Stage):
+    """What the tests of one module share."""
+
+    async def policy(self, caller: Caller, name: str = "risk", rules_yaml: str = DENY, **fields: Any) -> Policy:
+        """A saved policy of the caller's organization."""
+        kind = "rbac" if "type: rbac" in rules_yaml else "abac"
+        given = {"description": "", "policy_type": kind, "priority": 100, "is_enabled": True}
+        async with self.begin(caller) as uow:
+            return await policies.create_policy(uow, name=name, rules_yaml=rules_yaml, **(given | fields))
+
+    async def bundle(self, organization_id: UUID) -> Bundle | None:
+        """What the organization decides with, compiled from the bytes that were last published."""
+        rows = await self.database.sql("select * from policy_bundle where organization_id = $1", organization_id)
+        return Bundle.load(bytes(rows[0]["source"]), rows[0]["source_sha256"]) if rows else None
+
+    async def types(self, organization_id: UUID) -> list[str]:
+        """What was published of an organization, in order, without the service's name."""
+        found = await self.facts(organization_id=organization_id)
+        return [envelope.type.removeprefix("policy.") for envelope in found]
+
+    async def record(self, organization_id: UUID, decided: Sequence[DecisionRecorded]) -> None:
+        """Let the consumer take these decisions as one batch of its loop."""
+        caller = Caller.system(organization_id, "policy.facts")
+        received = [_received(organization_id, fact, number) for number, fact in enumerate(decided, 1)]
+        async with self.units.begin(caller) as uow:
+            await record_decisions.call(uow, received)
+
+
+def decided(service: str = "execution", **fields: Any) -> DecisionRecorded:
+    """A decision as a service tells of it."""
+    given: dict[str, Any] = {
+        "decision_id": new_id(), "effect": "deny", "action": "agent:execute", "resource_type": "agent",
+        "resource_id": str(new_id()), "principal_type": "user", "principal_id": str(new_id()),
+        "rule_name": "no-risky-agents", "bundle_revision": 1,
+    }  # fmt: skip
+    return DECIDED[service](**(given | fields))
+
+
+def _received(organization_id: UUID, fact: DecisionRecorded, sequence: int) -> ReceivedFact:
+    producer = fact.type.partition(".")[0]
+    body = wrap(
+        fact, fact_id=new_id(), source=producer, time=utc_now(), organization_id=organization_id, actor_type="user",
+        actor_id=fact.principal_id,
+    )  # fmt: skip
+    return ReceivedFact(fact, Envelope.parse(body), producer, sequence, sequence, 1)
+
+
+@asynccontextmanager
+async def make_stage(postgres_url: str) -> AsyncIterator[Stage]:
+    async with staged(build, Settings, "policy", postgres_url) as made:
+        yield Stage(made.service, made.running, made.database, made.issuer)
