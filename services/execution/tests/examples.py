@@ -7,13 +7,13 @@ from uuid import UUID
 
 from services.execution.tests.factories import HTTP, PAIR, WRITER, agent_file
 
-import chassis.testing.stage
+import spine.testing.stage
 from chassis.caller import Caller
 from chassis.ids import new_id
-from chassis.testing.examples import Call, Examples
+from spine.testing.examples import Call, Examples
 
 EXAMPLES = Examples()
-AnyStage = chassis.testing.stage.Stage
+AnyStage = spine.testing.stage.Stage
 
 
 async def workspace_of(stage: AnyStage, caller: Caller) -> UUID:
