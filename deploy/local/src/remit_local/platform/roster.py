@@ -30,7 +30,8 @@ def children_of(installation: Installation, *, processes: bool, with_model: bool
 
     def told() -> dict[str, str]:
         model = installation.model_environment() if with_model else {}
-        return whole_environment({**installation.whole_environment(own_ports=processes), **model})
+        services = installation.whole_environment(own_ports=processes)
+        return whole_environment({**services, **model, **turn_to_wait_for(installation)})
 
     arguments = ("forks", str(folder / "processes.json")) if processes else ("host",)
     services = program(
