@@ -7,7 +7,7 @@ from remit_local.embedded_model import is_ready
 from remit_local.environment import whole_environment
 from remit_local.loopback import first_answer
 from remit_local.platform.installation import MODEL, Installation
-from remit_local.platform.turns import TURN
+from remit_local.platform.turns import TURN, turn_to_wait_for
 
 _READY = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 _OK = b"HTTP/1.1 200"
