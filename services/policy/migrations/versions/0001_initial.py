@@ -21,7 +21,7 @@ _POLICY_ASSIGNMENT = """create table policy_assignment (
   id uuid constraint policy_assignment_pkey primary key, organization_id uuid not null, policy_id uuid not null,
   assignee_type text not null check (assignee_type in ('team', 'user')), assignee_id uuid not null,
   created_by text not null, created_at timestamptz not null,
-  constraint policy_assignment_organization_id_policy_id_assignee_type_a_key
+  constraint policy_assignment_assignee_key
     unique (organization_id, policy_id, assignee_type, assignee_id)
 )"""
 

@@ -84,9 +84,7 @@ async def test_without_policies_the_role_matrix_answers(stage: Stage, owner: Cal
         assert (answer["effect"], answer["bundle_revision"], answer["policy_id"]) == (effect, 0, None)
 
 
-@pytest.mark.parametrize(
-    "odd", [{"x": "a\0b"}, {"x": 2**62}, {"x": [[[[]]]]}, {"": ""}, {"x": None}, {"x": 1e308}]
-)
+@pytest.mark.parametrize("odd", [{"x": "a\0b"}, {"x": 2**62}, {"x": [[[[]]]]}, {"": ""}, {"x": None}, {"x": 1e308}])
 async def test_no_attribute_breaks_a_simulation(stage: Stage, owner: Caller, odd: dict[str, object]) -> None:
     await stage.policy(owner)
     question = {

@@ -40,7 +40,11 @@ class PolicyAssignment(Row):
     """A policy bound to a team or a user; a policy without any is for everyone."""
 
     __tablename__ = "policy_assignment"
-    __table_args__ = (UniqueConstraint("organization_id", "policy_id", "assignee_type", "assignee_id"),)
+    __table_args__ = (
+        UniqueConstraint(
+            "organization_id", "policy_id", "assignee_type", "assignee_id", name="policy_assignment_assignee_key"
+        ),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     organization_id: Mapped[UUID]
