@@ -86,9 +86,9 @@ def upgrade() -> None:
         _ENTRY, _REFUSE, *_APPEND_ONLY,
         *(f"create table entry_{each} partition of entry for values in ({each}) partition by range (id)"
           for each in RETENTION_CLASSES),
-        "create index entry_organization_time_idx on entry (organization_id, occurred_at desc, id desc, event_type)",
+        "create index entry_organization_time_idx on entry (organization_id, occurred_at, id, event_type)",
         "create index entry_run_idx on entry (organization_id, run_id, occurred_at, id) where run_id is not null",
-        "create index entry_resource_idx on entry (organization_id, resource_id, occurred_at desc, id desc)",
+        "create index entry_resource_idx on entry (organization_id, resource_id, occurred_at, id)",
         _UUID_AT, _MAKE_MONTHS, *_OTHERS, _QUARANTINE,
         "select entry_make_months(2)",
     ]  # fmt: skip

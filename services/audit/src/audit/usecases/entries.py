@@ -40,12 +40,20 @@ async def list_entries(
     uow: UnitOfWork, wanted: EntryFilter, *, ascending: bool, limit: int, after: tuple[datetime, UUID] | None
 ) -> Sequence[Entry]:
     """The organization's entries by time, one more than `limit` where there are more."""
-    statement = select(Entry).where(Entry.organization_id == uow.organization_id, *_conditions(wanted), *_own(uow))
-    place = tuple_(Entry.occurred_at, Entry.id)
-    if after is not None:
-        statement = statement.where(place > after if ascending else place < after)
-    entries: Sequence[Entry] = await uow.all(_ordered(statement, ascending=ascending).limit(limit + 1))
+    statement = select_entries(uow.organization_id, wanted, ascending=ascending, limit=limit + 1, after=after)
+    entries: Sequence[Entry] = await uow.all(statement.where(*_own(uow)))
     return entries
+
+
+def select_entries(
+    organization_id: UUID, wanted: EntryFilter, *, ascending: bool, limit: int, after: tuple[datetime, UUID] | None
+) -> Select[Entry]:
+    """The statement of a list, so that a test can look at its plan."""
+    statement = select(Entry).where(Entry.organization_id == organization_id, *_conditions(wanted))
+    if after is not None:
+        place = tuple_(Entry.occurred_at, Entry.id)
+        statement = statement.where(place > after if ascending else place < after)
+    return _ordered(statement, ascending=ascending).limit(limit)
 
 
 async def get_entry(uow: UnitOfWork, entry_id: UUID) -> Entry:
