@@ -9,10 +9,10 @@ import pytest
 from libs.spine.tests.stage import Stage, happened, recorder, until
 from rstream import schema
 
-from chassis import outbox
 from chassis.auth import Signer, Trust, write_keys
 from chassis.caller import Caller
 from chassis.ids import new_id
+from spine import outbox
 from spine.fact_message import Attestation, attestation_of, encode, encode_attestation, head_of
 from spine.outbox import MOVE, READ, Notifier
 from spine.stream import Link, LostError, StreamPlace, stream_of
