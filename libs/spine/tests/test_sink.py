@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 from libs.spine.tests.stage import (
     Stage,
+    Thing,
     delete_stream,
     drop_database,
     happened,
@@ -18,9 +19,11 @@ from libs.spine.tests.stage import (
 
 from chassis import migration
 from chassis.ids import new_id
+from chassis.uow import UnitOfWork
 from contracts.chassis import FactsResent
 from remit_local.testing import Servers
 from spine.fact_message import Attestation, RawFact
+from spine.facts import FactLoop, on
 from spine.outbox import Connection
 from spine.reading import Gap
 from spine.sink import SinkLoop
@@ -162,3 +165,38 @@ async def test_a_gap_of_one_producer_does_not_hold_up_the_other(hall: Hall) -> N
     await until(first_there)
     assert await hall.stored(hall.first) == list(range(1, 11))
     assert Gap(hall.first.producer, 4, 6, healed=True) in hall.sink.notes
+
+
+async def test_the_services_own_consumers_take_nothing_from_the_one_writer(hall: Hall) -> None:
+    producer, fact = hall.first.producer, happened(hall.first.producer)
+    heard: list[int] = []
+
+    async def hear(uow: UnitOfWork, fact: Thing) -> None:
+        heard.append(fact.number)
+
+    hall.first.start(hall.first.relay().run())
+    consumers = FactLoop(
+        hall.name,
+        producer,
+        [on(fact)(hear)],
+        units=hall.first.units(hall.name),
+        place=hall.first.place,
+        ask=hall.first.ask,
+    )
+    hall.first.start(consumers.run())
+    for first in range(0, 60, 20):
+        await hall.first.emit(fact, range(first, first + 20), [new_id()])
+
+        async def both_there(first: int = first) -> bool:
+            wanted = first + 20
+            return len(heard) == wanted and (first == 0 or len(await hall.stored(hall.first)) == wanted)
+
+        await until(both_there)
+        if first == 0:  # the consumers are ahead before the writer begins
+            await hall.second.emit(happened(hall.second.producer), range(1), [new_id()])
+            hall.second.start(hall.second.relay().run())
+            hall.first.start(hall.loop().run())
+    assert sorted(heard) == list(range(60))
+    assert await hall.stored(hall.first) == list(range(1, 61))
+    places = await hall.first.sql(hall.name, "select stream from fact_offset where stream like '%' || $1", producer)
+    assert len(places) == 2
