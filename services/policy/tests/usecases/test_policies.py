@@ -194,16 +194,19 @@ async def test_limits_of_number(stage: Stage, owner: Caller) -> None:
     assert refused.value.code == "too_many_assignments"
 
 
-async def test_a_bundle_fits_into_one_fact(stage: Stage, owner: Caller) -> None:
-    long = ALLOW + "# " + '"' * 50_000 + "\n"
-    await stage.policy(owner, "first", long)
+@pytest.mark.parametrize(("filler", "fits"), [("x", 3), ('"', 1), ("\U0001f600", 3), ("\n#", 2)])
+async def test_a_bundle_fits_into_one_fact(stage: Stage, owner: Caller, filler: str, fits: int) -> None:
+    """What is escaped in the bundle is escaped once more in the fact; the limit refuses before the fact would."""
+    long = ALLOW + "# " + filler * (60_000 // len(filler.encode()))
+    for number in range(fits):
+        await stage.policy(owner, f"number {number}", long.replace("viewers", f"v{number}"))
     with pytest.raises(LimitExceededError) as refused:
-        await stage.policy(owner, "second", long)
+        await stage.policy(owner, "one more", long)
     assert refused.value.code == "bundle_too_large"
     await stage.policy(owner, "asleep", long, is_enabled=False)
     bundle = await stage.bundle(owner.organization_id)
     assert bundle is not None
-    assert bundle.revision == 1
+    assert bundle.revision == fits
 
 
 async def test_bundles_are_published_again_for_one_or_all(stage: Stage, owner: Caller) -> None:

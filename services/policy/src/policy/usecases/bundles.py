@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from typing import TypeVar
 from uuid import UUID
@@ -16,7 +17,8 @@ from pdp.bundle import Assignee, Bundle, BundleDocument
 from pdp.problems import BundleError, DocumentError
 from policy.tables.policies import Policy, PolicyAssignment, PolicyBundle
 
-MAX_SOURCE_BYTES = 150 * 1024
+MAX_SOURCE_BYTES = 200 * 1024
+MAX_ESCAPED_BYTES = 240 * 1024
 """A bundle travels in one fact of at most 256 KB, inside which its quotes and line ends are escaped once more."""
 MAX_POLICIES = 500
 B = TypeVar("B", bound=BundleState)
@@ -30,17 +32,13 @@ async def lock_bundle(uow: UnitOfWork) -> None:
 async def publish_bundle(uow: UnitOfWork) -> PolicyBundle:
     """Compile the organization's enabled policies and publish them as the next revision.
 
-    InvalidError when they do not compile together, LimitExceededError above `MAX_SOURCE_BYTES`.
+    InvalidError when they do not compile together, LimitExceededError when they do not fit into a fact.
     """
     await uow.flush()
     row: PolicyBundle | None = await uow.first(_of(uow).with_for_update())
     revision = row.revision + 1 if row else 1
     source = _compile(uow, revision, await _documents(uow)).source()
-    if len(source) > MAX_SOURCE_BYTES:
-        raise LimitExceededError(
-            f"The organization's enabled policies are {len(source)} bytes together; the limit is {MAX_SOURCE_BYTES}.",
-            code="bundle_too_large",
-        )
+    _require_fits(source)
     if row is None:
         row = PolicyBundle(organization_id=uow.organization_id)
     row.revision, row.source, row.published_at = revision, source, uow.now
@@ -63,6 +61,16 @@ async def restate_bundle(uow: UnitOfWork) -> int:
         return 0
     uow.emit(_state(BundleRestated, row))
     return 1
+
+
+def _require_fits(source: bytes) -> None:
+    escaped = len(json.dumps(source.decode(), ensure_ascii=False).encode())
+    if len(source) > MAX_SOURCE_BYTES or escaped > MAX_ESCAPED_BYTES:
+        raise LimitExceededError(
+            f"The organization's enabled policies are {len(source)} bytes together, {escaped} with every quote and line "
+            f"end escaped; the limits are {MAX_SOURCE_BYTES} and {MAX_ESCAPED_BYTES}.",
+            code="bundle_too_large",
+        )
 
 
 def _compile(uow: UnitOfWork, revision: int, documents: list[BundleDocument]) -> Bundle:
