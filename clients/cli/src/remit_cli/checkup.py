@@ -1,20 +1,21 @@
 """What could be wrong on this machine, looked at one by one."""
 
+import json
 import shutil
 import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.request import urlopen
 
 from remit_cli.status_view import STOPPED, status_of
 from remit_local.binaries import find_rabbitmq, postgres_folder
 from remit_local.embedded_model import is_installed
-from remit_local.loopback import first_answer
 from remit_local.process import ServerError
 
 LEAST_FREE_BYTES = 1_000_000_000
-_READY = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+ANSWER_SECONDS = 5
 
 
 class Finding(NamedTuple):
@@ -71,7 +72,15 @@ def _running(folder: Path) -> Iterator[Finding]:
         fine = child["state"] in ("ready", "done") and not child["trouble"]
         if not fine:
             yield Finding(name, False, f"{child['state']}: {child['trouble']}; `remit logs {name}`")
-    port = int(str(found.get("edge", ":0")).rpartition(":")[2])
-    answer = first_answer(port, _READY, 64_000) if port else b""
-    ready = answer.startswith(b"HTTP/1.1 200")
-    yield Finding("edge", ready, answer.rpartition(b"\r\n\r\n")[2].decode(errors="replace") or "does not answer")
+    if "edge" in found:
+        yield _edge(str(found["edge"]))
+
+
+def _edge(address: str) -> Finding:
+    try:
+        with urlopen(f"{address}/readyz", timeout=ANSWER_SECONDS) as answer:  # noqa: S310  (our own edge)
+            state = json.load(answer)
+    except (OSError, ValueError) as error:
+        return Finding("edge", False, f"{address} cannot serve: {error}")
+    degraded = state.get("degraded") or []
+    return Finding("edge", not degraded, f"degraded: {json.dumps(degraded)}" if degraded else address)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 MICROS = 1_000_000
 NARROW = 120
+UNBROKEN = frozenset({"id", "status", "timestamp", "queued_at", "updated_at", "event_type"})
 
 
 def console() -> Console:
@@ -33,7 +34,8 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, em
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.removesuffix("_usd_micros").replace("_", " "), overflow="fold")
+        heading = column.removesuffix("_usd_micros").replace("_", " ")
+        table.add_column(heading, overflow="fold", no_wrap=column in UNBROKEN)
     for row in shown:
         table.add_row(*(text(column, row.get(column)) for column in columns))
     console().print(table)
@@ -52,7 +54,7 @@ def text(name: str, value: Any) -> str:
         return "-"
     if name.endswith("_usd_micros"):
         return dollars(value)
-    if name.endswith("_at") and isinstance(value, str):
+    if (name.endswith("_at") or name == "timestamp") and isinstance(value, str):
         return value[:19].replace("T", " ")
     if isinstance(value, dict | list):
         return orjson.dumps(value).decode()

@@ -8,7 +8,7 @@ from remit_cli.options import Json, Limit, ask
 from remit_cli.show import print_json, print_table
 
 app = typer.Typer(help="The audit log.", no_args_is_help=True)
-COLUMNS = ("timestamp", "event_type", "actor_type", "actor_id", "resource_id", "result")
+COLUMNS = ("timestamp", "event_type", "actor_id", "resource_id", "result")
 
 
 @app.callback()

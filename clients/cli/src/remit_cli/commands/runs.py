@@ -16,7 +16,7 @@ from remit_cli.watch import FINAL, watch_run
 
 app = typer.Typer(help="Start runs, watch them, stop them, explain them.", no_args_is_help=True)
 
-COLUMNS = ("id", "status", "execution_type", "semver", "trigger_type", "input_tokens", "output_tokens")
+COLUMNS = ("id", "status", "execution_type", "semver", "step_count", "cost_usd_micros", "queued_at")
 FIELDS = (
     *("id", "status", "execution_type", "semver", "triggered_by", "queued_at", "started_at", "completed_at"),
     *("error_code", "error_message", "input_tokens", "output_tokens", "cost_usd_micros", "trace_id", "output"),
@@ -76,7 +76,7 @@ def show_all(
     if as_json:
         print_json({"items": items})
     else:
-        print_table(items, (*COLUMNS, "cost_usd_micros", "queued_at"), empty="no runs yet: remit runs start …")
+        print_table(items, COLUMNS, empty="no runs yet: remit runs start …")
 
 
 @app.command("get")
