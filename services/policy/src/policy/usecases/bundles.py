@@ -67,7 +67,7 @@ def _require_fits(source: bytes) -> None:
     escaped = len(json.dumps(source.decode(), ensure_ascii=False).encode())
     if len(source) > MAX_SOURCE_BYTES or escaped > MAX_ESCAPED_BYTES:
         raise LimitExceededError(
-            f"The organization's enabled policies are {len(source)} bytes together, {escaped} with every quote and line "
+            f"The organization's enabled policies are {len(source)} bytes together, {escaped} with each quote and line "
             f"end escaped; the limits are {MAX_SOURCE_BYTES} and {MAX_ESCAPED_BYTES}.",
             code="bundle_too_large",
         )
