@@ -1,4 +1,4 @@
-"""A whole platform on a data folder of its own, one process per service and role, of which any may be killed."""
+"""A whole platform on a data folder of its own; with one process per service and role, any of which may be killed."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class PlatformError(Exception):
 class Platform:
     """Starts, watches and kills; `told` is what its operator sets in the environment."""
 
-    def __init__(self, folder: Path, told: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, told: Mapping[str, str], *, processes: bool = True) -> None:
         self.installation = Installation(folder, edge_port=free_port())
         self.folder = self.installation.folder
-        self._told = told
+        self._told, self._flags = told, ("--processes",) if processes else ()
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._starts = 0
 
@@ -54,9 +54,9 @@ class Platform:
         return str(json.loads(self.installation.operator_file.read_text())["api_key"])
 
     def start(self) -> None:
-        """Start the supervisor as `up --processes --detach` does, except that it dies with this process."""
+        """Start the supervisor as `up --detach` does, except that it dies with this process."""
         self._starts += 1
-        arguments = (str(self.folder), "--port", str(self.installation.edge_port), "--processes")
+        arguments = (str(self.folder), "--port", str(self.installation.edge_port), *self._flags)
         command = Command(
             self.installation.python("remit_local.platform.keep", *arguments), {**os.environ, **self._told}
         )
@@ -160,10 +160,10 @@ def is_process(pid: int) -> bool:
 
 
 @asynccontextmanager
-async def running_platform(told: Mapping[str, str]) -> AsyncIterator[Platform]:
+async def running_platform(told: Mapping[str, str], *, processes: bool = True) -> AsyncIterator[Platform]:
     """A platform that is ready; its folder stays when the test fails, and the place is printed."""
-    folder = Path(tempfile.mkdtemp(prefix="remit-chaos-"))
-    platform = Platform(folder, told)
+    folder = Path(tempfile.mkdtemp(prefix="remit-test-"))
+    platform = Platform(folder, told, processes=processes)
     try:
         platform.start()
         await platform.until_ready()
