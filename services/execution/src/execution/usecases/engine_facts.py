@@ -31,7 +31,7 @@ _ENDS: dict[str, type[RunEnded]] = {
 
 def started(run: ClaimedRun) -> FactRow:
     """A worker claimed the run for the first time."""
-    return _row(run, RunStarted(run_id=run.id, workspace_id=run.workspace_id))
+    return _row(run, RunStarted(run_id=run.id, workspace_id=run.workspace_id, owner_id=run.created_by))
 
 
 def step_ended(run: ClaimedRun, step: StepRow) -> FactRow:
@@ -67,6 +67,7 @@ def run_ended(write: RunWrite) -> FactRow:
     ended = _ENDS[write.status](
         run_id=run.id,
         workspace_id=run.workspace_id,
+        owner_id=run.created_by,
         agent_id=run.agent_id,
         orchestration_id=run.orchestration_id,
         execution_type=run.execution_type,
