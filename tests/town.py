@@ -59,7 +59,7 @@ class Town:
 
     async def workspace(self, organization: Organization, name: str) -> str:
         """Make a workspace; gives its id."""
-        body = {"name": name, "environment_type": "dev"}
+        body = {"name": name, "environment_type": "development"}
         return str((await self.traffic.send("POST", "/v1/workspaces", organization.key, body))["id"])
 
 
