@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from chassis.auth import Trust
 from chassis.caller import NOBODY, Caller
 from chassis.db import Row, begin
-from chassis.telemetry import FACTS_APPLIED, FACTS_PARKED, logger, span
+from chassis.telemetry import FACTS_APPLIED, FACTS_PARKED, batch_span, logger, span
 from chassis.uow import UnitOfWork, Units
 from contracts.envelope import Envelope, Fact
 from spine.fact_message import RawFact, head_of
@@ -235,7 +235,9 @@ class FactLoop:
             await uow.become(Caller.system(organization_id, f"{self.service}.facts"))
             setting = f"select set_config('app.organization_ids', '{{{organization_id}}}', true)"
             await uow._raw.execute(setting)  # noqa: SLF001
-            await handler.call(uow, some)
+            traceparents = (one.envelope.traceparent for one in some)
+            with batch_span(f"consume {handler.call.__name__}", self.service, traceparents, facts=len(some)):
+                await handler.call(uow, some)
 
     async def _call(self, uow: UnitOfWork, handler: Handler, raw: RawFact, received: ReceivedFact) -> None:
         await uow.become(_causing(self.service, raw, received.envelope))

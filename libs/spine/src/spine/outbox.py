@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.auth import Signer
 from chassis.clock import utc_now
-from chassis.telemetry import FACTS_PUBLISHED, RELAY_LAG, logger, span
+from chassis.telemetry import FACTS_PUBLISHED, RELAY_LAG, batch_span, logger
 from spine.fact_message import encode, encode_attestation
 from spine.stream import Link, LostError, StreamPlace, create_stream, keep_running, stream_of
 
@@ -200,7 +200,7 @@ class _Turn:
     async def _publish(self, rows: Sequence[asyncpg.Record]) -> None:
         if not rows:
             return
-        with span("publish facts", service=self.relay.service, facts=len(rows)):
+        with batch_span("publish facts", self.relay.service, (row["traceparent"] for row in rows), facts=len(rows)):
             frame: list[schema.Message] = []
             size = 0
             for row in rows:
