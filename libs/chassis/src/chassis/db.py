@@ -11,6 +11,8 @@ from uuid import UUID
 import asyncpg
 from sqlalchemy import MetaData, Text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
@@ -83,8 +85,12 @@ async def _connected(engine: AsyncEngine, organization_id: UUID | None) -> Async
             await connection.start()
             raw: Any = (await connection.get_raw_connection()).driver_connection
             await raw.execute(begin_statement(organization_id))
-        except (*GONE, TimeoutError) as error:
+        except PoolTimeoutError as error:
+            raise UnavailableError("Too many requests wait for the database.", retry_after_seconds=1) from error
+        except (*GONE, TimeoutError, DBAPIError) as error:
             await _discard(connection)
+            if isinstance(error, DBAPIError) and not is_away(getattr(error.orig, "sqlstate", None)):
+                raise
             if last:
                 raise UnavailableError("The database does not answer.", retry_after_seconds=1) from error
             continue
@@ -96,6 +102,11 @@ async def _connected(engine: AsyncEngine, organization_id: UUID | None) -> Async
         finally:
             await connection.close()
         return
+
+
+def is_away(sqlstate: str | None) -> bool:
+    """Whether an error of this SQLSTATE says that the server is starting, stopping, full or out of reach."""
+    return (sqlstate or "").startswith(("08", "57P", "53"))
 
 
 def begin_statement(organization_id: UUID | None) -> str:

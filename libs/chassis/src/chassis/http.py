@@ -202,8 +202,12 @@ def make_app(title: str, routers: list[Router], door: Door, version: str) -> Fas
             await request.app.state.door.refusals.note(caller, request, refusal)
         return problem(refusal, request.headers.get("traceparent", ""))
 
+    async def crashed(request: Request, _: Exception) -> Response:
+        return problem(_broken(), request.headers.get("traceparent", ""))
+
     for kind in (RefusalError, RequestValidationError, HTTPException, TimeoutError):
         app.add_exception_handler(kind, refused)
+    app.add_exception_handler(Exception, crashed)  # Starlette answers by it, then raises on to the guard
     return app
 
 
@@ -221,6 +225,12 @@ def _as_refusal(error: Exception) -> RefusalError:
     raise error
 
 
+def _broken() -> RefusalError:
+    refusal = RefusalError("Something broke on our side. The trace id finds it in the logs.", code="internal")
+    refusal.status = 500  # type: ignore[misc]  # the one crash that becomes an answer
+    return refusal
+
+
 class Guard:
     """What stands before every service's app: size and time limits, one span, one metric, one answer for a crash."""
 
@@ -233,12 +243,12 @@ class Guard:
             await self._app(scope, receive, send)
             return
         traceparent = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
-        started, status = time.perf_counter(), 500
+        started, status, answered = time.perf_counter(), 500, False
 
         async def watched(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answered = message["status"], True
             await send(message)
 
         with span("request", service=self._service, traceparent=traceparent, kind=SpanKind.SERVER) as current:
@@ -247,24 +257,21 @@ class Guard:
                     scope["remit.deadline"] = deadline
                     await self._app(scope, _limited(receive, scope, self._limit), watched)
             except Exception as error:  # noqa: BLE001  (the last door: nothing may leave without an answer)
-                await self._answer_crash(error, scope, receive, watched, traceparent)
+                refusal = self._refusal_of(error, scope)
+                if not answered:
+                    await problem(refusal, traceparent)(scope, receive, watched)
             operation = scope.get("remit.operation", "unmatched")
             current.set_attribute("http.response.status_code", status)
             current.update_name(operation)
         REQUESTS.labels(self._service, operation, str(status)).observe(time.perf_counter() - started)
 
-    async def _answer_crash(
-        self, error: Exception, scope: Scope, receive: Receive, send: Send, traceparent: str
-    ) -> None:  # fmt: skip
+    def _refusal_of(self, error: Exception, scope: Scope) -> RefusalError:
         if isinstance(error, RefusalError):
-            refusal = error
-        elif isinstance(error, TimeoutError):
-            refusal = _as_refusal(error)
-        else:
-            log.error("request crashed", operation=scope.get("remit.operation", scope["path"]), exc_info=error)
-            refusal = RefusalError("Something broke on our side. The trace id finds it in the logs.", code="internal")
-            refusal.status = 500  # type: ignore[misc]  # the one crash that becomes an answer
-        await problem(refusal, traceparent)(scope, receive, send)
+            return error
+        if isinstance(error, TimeoutError):
+            return _as_refusal(error)
+        log.error("request crashed", operation=scope.get("remit.operation", scope["path"]), exc_info=error)
+        return _broken()
 
 
 def _limited(receive: Receive, scope: Scope, limit: int) -> Receive:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from chassis.caller import Caller
 from chassis.clock import utc_now
-from chassis.db import GONE, Row, begin, begin_statement
+from chassis.db import GONE, Row, begin, begin_statement, is_away
 from chassis.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
 from chassis.ids import new_id
 from chassis.permits import Permit
@@ -271,6 +271,6 @@ def _translated(sqlstate: str | None, *, gone: bool) -> Exception | None:
         return UnavailableError("The query took too long and was stopped.", code="query_timeout", retry_after_seconds=5)
     if state in ("22021", "22P05"):
         return InvalidError("A text holds a character that cannot be stored, such as NUL.", code="invalid_text")
-    if gone or state.startswith(("08", "57P", "53")):
+    if gone or is_away(state):
         return UnavailableError("The database does not answer.", retry_after_seconds=1)
     return None

@@ -1,0 +1,82 @@
+"""A database that is away or overrun, and a route that breaks: one clear answer each, never a second one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import orjson
+import pytest
+from libs.spine.tests.testing.parcels import build
+from sqlalchemy.ext.asyncio import create_async_engine
+from starlette.types import Message, Scope
+
+from chassis.db import begin
+from chassis.errors import UnavailableError
+from chassis.http import Guard, make_app
+from chassis.ids import new_id
+from chassis.settings import ServiceSettings
+from remit_local.testing import Servers
+from spine.testing import Stage, staged
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+async def stage(servers: Servers, anyio_backend: object) -> AsyncIterator[Stage]:
+    async with staged(build, ServiceSettings, "billing", servers.postgres_url) as made:
+        yield made
+
+
+async def test_a_server_that_takes_no_connection_is_unavailable(stage: Stage) -> None:
+    url = stage.database.url("").replace("postgresql://", "postgresql+asyncpg://", 1)
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
+    name = url.rpartition("/")[2]
+    await stage.database.sql(f'alter database "{name}" connection limit 0')
+    try:
+        with pytest.raises(UnavailableError) as refused:
+            async with begin(engine, new_id()):
+                pass
+        assert (refused.value.status, refused.value.retry_after_seconds) == (503, 1)
+    finally:
+        await stage.database.sql(f'alter database "{name}" connection limit -1')
+        await engine.dispose()
+
+
+async def test_a_pool_that_is_used_up_is_unavailable(stage: Stage) -> None:
+    url = stage.database.url("").replace("postgresql://", "postgresql+asyncpg://", 1)
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=0, pool_timeout=0.01)
+    async with begin(engine, new_id()):
+        with pytest.raises(UnavailableError, match="wait for the database"):
+            async with begin(engine, new_id()):
+                pass
+    async with begin(engine, new_id()) as (_, raw):
+        assert await raw.fetchval("select 1") == 1
+    await engine.dispose()
+
+
+async def test_a_crash_is_answered_once_as_a_problem() -> None:
+    app = make_app("test", [], None, "1")  # type: ignore[arg-type]  # a door that nobody goes through
+
+    @app.get("/crash")
+    async def crash() -> None:
+        raise RuntimeError("a secret detail")
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope: Scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+        "path": "/crash", "raw_path": b"/crash", "query_string": b"", "root_path": "", "headers": [], "client": None,
+        "server": None, "state": {},
+    }  # fmt: skip
+    await Guard(app, "test", limit_bytes=1000, timeout_seconds=5)(scope, receive, send)
+    starts = [message for message in sent if message["type"] == "http.response.start"]
+    assert [message["status"] for message in starts] == [500]
+    body = b"".join(message.get("body", b"") for message in sent)
+    assert orjson.loads(body)["code"] == "internal"
+    assert b"secret" not in body
