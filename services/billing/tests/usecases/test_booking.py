@@ -127,9 +127,7 @@ async def test_a_right_to_ones_own_shows_ones_own_sums(stage: Stage) -> None:
 )  # fmt: skip
 async def test_periods_have_a_limit(stage: Stage, first: tuple[int, int, int], last: tuple[int, int, int]) -> None:
     with pytest.raises(InvalidError) as refused:
-        await sums(
-            stage, await stage.organization(), first_day=date(*first), last_day=date(*last)
-        )
+        await sums(stage, await stage.organization(), first_day=date(*first), last_day=date(*last))
     assert refused.value.code == "invalid_period"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -35,8 +36,8 @@ def read_fact(event_type: str, body: bytes) -> Searchable:
     data: dict[str, Any] = envelope["data"]
     resource_type, _, resource_id = envelope["subject"].partition("/")
     actor = envelope["actor"]
-    happened = event_type.split(".")[2]
-    failed = happened in _FAILED or data.get("effect") == "deny"
+    happened, failed = _participle(event_type)
+    failed = failed or data.get("effect") == "deny"
     found = Searchable(
         datetime.fromisoformat(envelope["time"]),
         envelope.get("workspace_id"),
@@ -53,6 +54,12 @@ def read_fact(event_type: str, body: bytes) -> Searchable:
     )
     # PostgreSQL has no text with a NUL; the bytes keep it.
     return Searchable(*map(_without_nul, found)) if b"\\u0000" in body else found
+
+
+@lru_cache(maxsize=1024)
+def _participle(event_type: str) -> tuple[str, bool]:
+    happened = event_type.split(".")[2]
+    return happened, happened in _FAILED
 
 
 def _why(data: dict[str, Any]) -> str:
