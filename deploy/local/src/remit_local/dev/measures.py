@@ -28,7 +28,8 @@ def lengths(sources: Sequence[SourceFile]) -> list[str]:
     summary = (
         f"{len(sources)} files: median {files[0]} lines, p90 {files[1]}; "
         f"functions: median {functions[0]}, p90 {functions[1]}; "
-        f"chassis: {library_lines(sources, 'chassis')}, spine: {library_lines(sources, 'spine')} of {CHASSIS_LINES_MAX} lines"
+        f"chassis: {library_lines(sources, 'chassis')}, spine: {library_lines(sources, 'spine')} "
+        f"of {CHASSIS_LINES_MAX} lines"
     )
     return [
         summary,
