@@ -4,6 +4,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -18,6 +19,8 @@ from remit_local.server import Server
 _SUPERUSER = "postgres"
 _PROTOCOL_3 = 196_608
 _ASKS_FOR_PASSWORD = b"R"
+_QUICK_RECOVERY = {"recovery_init_sync_method": "syncfs"} if sys.platform == "linux" else {}
+"""After a crash one call per file system instead of one per file, of which six databases have thousands."""
 
 
 class Postgres(Server):
@@ -90,6 +93,7 @@ class Postgres(Server):
             "log_min_messages": "warning",
             "timezone": "UTC",
             "log_timezone": "UTC",
+            **_QUICK_RECOVERY,
             **unsafe,
             **self._settings,
         }
