@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,8 +16,8 @@ PAUSE_SECONDS = 0.25
 REQUEST_SECONDS = 20
 KNOWN_SECONDS = 30
 AGAIN = frozenset({429, 502, 503, 504})
-"""What a caller may meet while something restarts; 409 only while its first request is under way or not yet known."""
-AGAIN_CODES = frozenset({"request_in_flight", "not_yet_known"})
+"""What a caller may meet while something restarts; and 409 only for what is under way, not known yet or contended."""
+AGAIN_CODES = frozenset({"request_in_flight", "not_yet_known", "busy"})
 
 
 class RefusedError(Exception):
@@ -101,4 +102,7 @@ class Traffic:
         async with self.session.request(
             method, self.edge + path, json=body, headers=headers, timeout=timeout
         ) as answer:
-            return answer.status, await answer.json()
+            text = await answer.text()
+            if "json" not in answer.content_type:
+                raise RefusedError(f"{method} {path}: {answer.status} {answer.content_type} {text[:200]}")
+            return answer.status, json.loads(text)
