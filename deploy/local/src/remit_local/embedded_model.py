@@ -42,6 +42,7 @@ class EmbeddedModel:
     key_file: Path
     threads: int = THREADS
     slots: int = 2
+    host: str = "127.0.0.1"
 
     @property
     def base_url(self) -> str:
@@ -104,7 +105,7 @@ def serve(model: EmbeddedModel) -> None:
 def _parameters(parameters: Any, model: EmbeddedModel) -> Any:
     parameters.model.path = str(weights())
     parameters.model_alias = {MODEL}
-    parameters.hostnames = ["127.0.0.1"]
+    parameters.hostnames = [model.host]
     parameters.port = model.port
     parameters.api_keys = [model.key_file.read_text(encoding="utf-8").strip()]
     parameters.n_parallel = model.slots
@@ -126,6 +127,7 @@ def _parameters(parameters: Any, model: EmbeddedModel) -> Any:
 def main() -> None:
     """Read the arguments and serve."""
     parser = argparse.ArgumentParser(description=f"Serve {MODEL} on loopback, in OpenAI's protocol.")
+    parser.add_argument("--host", default="127.0.0.1", help="another address only where others cannot reach it")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--key-file", type=Path, required=True, help="a file that holds the key clients must send")
     parser.add_argument("--threads", type=int, default=THREADS)

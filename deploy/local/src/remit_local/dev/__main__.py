@@ -24,7 +24,9 @@ def _test(chosen: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _bench(chosen: argparse.Namespace, rest: list[str]) -> int:
-    scripts = {path.stem: path for path in sorted((ROOT / "bench").glob("*.py")) if not path.stem.startswith("_")}
+    # A benchmark is a file, or a folder with a __main__ where it is called like one of our packages or has parts.
+    places = [*(ROOT / "bench").glob("*.py"), *(path.parent for path in (ROOT / "bench").glob("*/__main__.py"))]
+    scripts = {path.stem: path for path in sorted(places)}
     if chosen.name not in scripts:
         sys.stdout.write("".join(f"{name}\n" for name in scripts) or "no benchmark yet\n")
         return 0 if chosen.name is None else 2

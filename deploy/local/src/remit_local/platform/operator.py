@@ -6,22 +6,22 @@ from chassis.caller import NOBODY, Caller
 from identity.settings import Settings
 from identity.usecases.api_keys import add_key
 from identity.usecases.bootstrap import bootstrap
-from remit_local.platform.installation import Installation
+from remit_local.platform.deployment import Deployment
 from remit_local.private_files import write_private
 from spine.service import one_unit_of_work
 
 DEFAULT_EMAIL = "operator@localhost"
 
 
-async def ensure_operator(installation: Installation, owner_email: str = DEFAULT_EMAIL) -> bool:
+async def ensure_operator(deployment: Deployment, owner_email: str = DEFAULT_EMAIL) -> bool:
     """Make the platform organization and keep its key; tells whether there was anything to do.
 
     A key is shown once: if a crash or a deletion lost the file, the operator, who holds the database, gets another.
     """
-    if installation.operator_file.exists():
+    if deployment.operator_file.exists():
         return False
-    told = installation.environment("identity", own_port=False)
-    settings = Settings.load("identity", told)
+    told = deployment.settings("identity", alone=False)
+    settings = Settings.load("identity", {f"REMIT_{name}": value for name, value in told.items()})
     async with one_unit_of_work(settings, Caller.system(NOBODY, "identity.bootstrap")) as uow:
         made = await bootstrap(uow, owner_email=owner_email)
     key = made.api_key
@@ -32,5 +32,5 @@ async def ensure_operator(installation: Installation, owner_email: str = DEFAULT
                 uow, user_id=None, name="operator", role="platform_admin", scopes=[], expires_at=None
             )
     content = {"organization_id": str(made.organization_id), "api_key": key}
-    write_private(installation.operator_file, json.dumps(content, indent=1))
+    write_private(deployment.operator_file, json.dumps(content, indent=1))
     return True

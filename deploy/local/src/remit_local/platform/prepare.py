@@ -19,7 +19,8 @@ from chassis.migrate import migrations_of, upgrade
 from chassis.migration import create_database, create_roles, database_grants, role
 from chassis.sealing import write_keyring
 from contracts.catalog import SERVICES
-from remit_local.platform.installation import INGEST, KEY_USES, Installation
+from remit_local.platform.deployment import INGEST, KEY_USES, Deployment
+from remit_local.platform.installation import Installation
 from remit_local.platform.operator import ensure_operator
 from remit_local.platform.turns import announce_turn, await_server
 from spine.topology import declare_topology
@@ -35,32 +36,32 @@ PACKAGES = {
 _BROKER_SECONDS = 30
 
 
-async def prepare(installation: Installation) -> None:
+async def prepare(deployment: Deployment) -> None:
     """Bring a data folder to what this version of Remit needs."""
-    write_keys(installation.keys, KEY_USES)
-    write_keyring(installation.keys / "execution.keyring")
-    await asyncio.gather(_databases(installation), _topology(installation))
-    if await ensure_operator(installation):
+    write_keys(deployment.keys, KEY_USES)
+    write_keyring(deployment.keys / "execution.keyring")
+    await asyncio.gather(_databases(deployment), _topology(deployment))
+    if await ensure_operator(deployment):
         _say("made the platform organization")
-    announce_turn(installation)
+    announce_turn(deployment)
 
 
-async def _databases(installation: Installation) -> None:
-    await asyncio.to_thread(await_server, installation.postgres)
-    await _make_databases(installation)
+async def _databases(deployment: Deployment) -> None:
+    await asyncio.to_thread(await_server, deployment.database)
+    await _make_databases(deployment)
     _say("migrating six databases")
     # One after the other: what runs a migration is one per process, and each costs a fraction of a second.
-    done = [await _migrate(installation, service) for service in SERVICES]
+    done = [await _migrate(deployment, service) for service in SERVICES]
     changed = [line for line in done if line]
     _say("; ".join(changed) if changed else "all databases are at their newest revision")
 
 
-async def _make_databases(installation: Installation) -> None:
-    superuser = await asyncpg.connect(installation.postgres.superuser_url)
+async def _make_databases(deployment: Deployment) -> None:
+    superuser = await asyncpg.connect(deployment.database.superuser_url)
     try:
         existing = {row["datname"] for row in await superuser.fetch("select datname from pg_database")}
         for service in SERVICES:
-            for statement in create_roles(service, installation.database_roles(service)):
+            for statement in create_roles(service, deployment.database_roles(service)):
                 await superuser.execute(statement)
             if role(service) not in existing:
                 for statement in create_database(service):
@@ -69,25 +70,25 @@ async def _make_databases(installation: Installation) -> None:
         await superuser.close()
 
 
-async def _migrate(installation: Installation, service: str) -> str:
-    url = installation.postgres.superuser_url.rpartition("/")[0] + f"/{role(service)}"
+async def _migrate(deployment: Deployment, service: str) -> str:
+    url = deployment.database.superuser_url.rpartition("/")[0] + f"/{role(service)}"
     superuser = await asyncpg.connect(url)
     try:
         for statement in database_grants(service, [INGEST] if service == "audit" else []):
             await superuser.execute(statement)
     finally:
         await superuser.close()
-    before, after = await upgrade(installation.database_url(service, "owner"), migrations_of(PACKAGES[service]))
+    before, after = await upgrade(deployment.database_url(service, "owner"), migrations_of(PACKAGES[service]))
     return "" if before == after else f"{service} {before or 'new'} -> {after}"
 
 
-async def _topology(installation: Installation) -> None:
-    await asyncio.to_thread(await_server, installation.rabbitmq)
+async def _topology(deployment: Deployment) -> None:
+    await asyncio.to_thread(await_server, deployment.broker)
     _say("declaring streams and queues")
     deadline = time.monotonic() + _BROKER_SECONDS
     while True:
         try:
-            await declare_topology(installation.rabbitmq.amqp_url, dict.fromkeys(SERVICES, ()))
+            await declare_topology(deployment.broker.amqp_url, dict.fromkeys(SERVICES, ()))
             return
         except AMQPError:
             # A broker that was just started greets its clients before it has found its queues again.

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from remit_local.platform.deployment import Answering, Deployment
 from remit_local.platform.installation import Installation
 from remit_local.private_files import write_private
-from remit_local.server import Server
 
 TURN = "REMIT_TURN"
 _TURN_FILE = "REMIT_TURN_FILE"
@@ -31,14 +31,14 @@ def await_turn() -> None:
         _wait(lambda: _read(Path(file)) == turn, "databases and queues")
 
 
-def await_server(server: Server) -> None:
+def await_server(server: Answering) -> None:
     """Return when a server answers."""
     _wait(server.is_ready, server.name)
 
 
-def announce_turn(installation: Installation) -> None:
+def announce_turn(deployment: Deployment) -> None:
     """Write down that everything is prepared."""
-    write_private(_file(installation), os.environ.get(TURN, ""))
+    write_private(_file(deployment), os.environ.get(TURN, ""))
 
 
 def _wait(check: Callable[[], bool], what: str) -> None:
@@ -56,5 +56,5 @@ def _read(file: Path) -> str:
         return ""
 
 
-def _file(installation: Installation) -> Path:
-    return installation.folder / "turn"
+def _file(deployment: Deployment) -> Path:
+    return deployment.folder / "turn"
