@@ -126,26 +126,39 @@ async def finished(stage: EngineStage) -> None:
         await asyncio.sleep(0.05)
 
 
-async def measure(stage: EngineStage, steps: int, runs: int) -> None:
-    """Runs per second of this many steps, best of some rounds after a warm one."""
+async def prepare(stage: EngineStage, steps: int) -> list[tuple[Place, Definition]]:
+    """What runs of this many steps are made of, in each organization."""
     whats = []
     for _ in range(ORGANIZATIONS):
         place = await stage.place(max_concurrent_executions=100_000)
         what = await (stage.agent(place, "echo") if steps == 1 else stage.sequence(place, steps))
         whats.append((place, what))
-    rates = []
-    for round_number in range(ROUNDS + 1):
-        count = runs if round_number else runs // 10
-        start = time.perf_counter()
-        await insert(stage, whats, count)
-        await finished(stage)
-        if round_number:
-            rates.append(count / (time.perf_counter() - start))
+    return whats
+
+
+async def one_round(stage: EngineStage, whats: list[tuple[Place, Definition]], count: int) -> float:
+    """Runs per second of so many."""
+    start = time.perf_counter()
+    await insert(stage, whats, count)
+    await finished(stage)
+    return count / (time.perf_counter() - start)
+
+
+async def check(stage: EngineStage) -> None:
+    """SystemExit unless every run completed and every attempt is a row."""
     failed = await stage.database.value("select count(*) from run where status <> 'completed'")
     attempts = await stage.database.value("select sum(step_count) from run") or 0
     rows = await stage.database.value("select count(*) from step")
     if failed or attempts != rows:
         raise SystemExit(f"{failed} runs failed, {attempts} attempts are counted and {rows} stored")
+
+
+async def measure(stage: EngineStage, steps: int, runs: int) -> None:
+    """Runs per second of this many steps, best of some rounds after a warm one."""
+    whats = await prepare(stage, steps)
+    await one_round(stage, whats, runs // 10)
+    rates = [await one_round(stage, whats, runs) for _ in range(ROUNDS)]
+    await check(stage)
     show(f"runs_{steps}_step_per_s", max(rates), "runs/s")
     show(f"runs_{steps}_step_per_s_worst", min(rates), "runs/s")
 

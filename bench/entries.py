@@ -45,7 +45,8 @@ organization_id uuid, type text, body bytea)"""
 BARE_COLUMNS = ("producer", "sequence", "organization_sequence", "id", "organization_id", "type", "body")
 
 
-def make_facts() -> list[RawFact]:
+def make_facts(count: int = FACTS) -> list[RawFact]:
+    """Facts of 1 KB of 20 organizations, numbered as a relay would."""
     producer, organizations, now = Producer(), [new_id() for _ in range(20)], datetime.now(UTC)
 
     def one(number: int, padding: int) -> RawFact:
@@ -53,7 +54,7 @@ def make_facts() -> list[RawFact]:
         return producer.raw(organizations[number % 20], fact, time=now, actor=str(new_id()))
 
     padding = max(0, BODY_BYTES - len(one(0, 0).body))
-    return [one(number, padding) for number in range(FACTS)]
+    return [one(number, padding) for number in range(count)]
 
 
 def full_row(fact: RawFact, index: int) -> tuple[Any, ...]:
