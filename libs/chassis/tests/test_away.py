@@ -80,3 +80,16 @@ async def test_a_crash_is_answered_once_as_a_problem() -> None:
     body = b"".join(message.get("body", b"") for message in sent)
     assert orjson.loads(body)["code"] == "internal"
     assert b"secret" not in body
+
+
+async def test_a_connection_that_the_server_has_ended_is_replaced_unnoticed(stage: Stage) -> None:
+    url = stage.database.url("").replace("postgresql://", "postgresql+asyncpg://", 1)
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=0)
+    seen = set()
+    for _ in range(20):  # how far the news of its end has come differs each time
+        async with begin(engine, new_id()) as (_, raw):
+            pid = await raw.fetchval("select pg_backend_pid()")
+        seen.add(pid)
+        await stage.database.sql("select pg_terminate_backend($1)", pid)
+    assert len(seen) == 20
+    await engine.dispose()

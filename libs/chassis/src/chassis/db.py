@@ -18,7 +18,13 @@ from sqlalchemy.orm import DeclarativeBase
 
 from chassis.errors import UnavailableError
 
-GONE = (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, OSError)
+GONE = (
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # used between the server's last word and the end of its connection
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    OSError,
+)
 """What a database that went away looks like; before BEGIN has answered, trying again is always safe."""
 
 NAMING = {

@@ -251,7 +251,7 @@ class Units:
                 except DBAPIError as error:
                     state = getattr(error.orig, "sqlstate", "")
                     raise _translated(state, gone=error.connection_invalidated) or error from error
-                except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
                     state = getattr(error, "sqlstate", "")
                     raise _translated(state, gone=isinstance(error, GONE)) or error from error
                 finally:
