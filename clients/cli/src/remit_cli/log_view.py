@@ -1,5 +1,6 @@
 """What the processes of a platform wrote, each line behind its process's name."""
 
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,7 +25,7 @@ def show_logs(folder: Path, name: str | None, *, lines: int, follow: bool) -> No
     """Print the last lines of one process or of all, and go on as more come if asked to."""
     files = _files(folder, name)
     word = name if name in SERVICES else None
-    show = Console([file.stem for file in files])
+    show = Console([file.stem for file in files], sys.stdout)
     places = {file: _print_last(file, lines, word, show) for file in files}
     while follow:
         time.sleep(_POLL_SECONDS)
