@@ -74,6 +74,8 @@ TABLE = {
     "legal_hold:release": "yynnn",
     "model_credential:use": "yyynn",
     "model_credential:read": "yynnn",
+    "model_price:update": "yynnn",
+    "model_price:read": "yyyyy",
     "audit:read": "yyoyn",
     "audit:export": "yynnn",
     "decision:read": "yyoyn",

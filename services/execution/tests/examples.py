@@ -64,6 +64,18 @@ async def a_credential(stage: AnyStage, caller: Caller) -> dict[str, Any]:
     return await made(stage, caller, "/v1/model-credentials", body)
 
 
+PRICE = {
+    "provider": "openai-compatible",
+    "model_name": "small-*",
+    "input_usd_micros_per_million": 150_000,
+    "output_usd_micros_per_million": 600_000,
+}
+
+
+async def a_price(stage: AnyStage, caller: Caller) -> dict[str, Any]:
+    return await made(stage, caller, "/v1/model-prices", {**PRICE, "model_name": f"m {new_id()}"})
+
+
 @EXAMPLES.of("create_agent")
 async def _create_agent(stage: AnyStage, caller: Caller) -> Call:
     await workspace_of(stage, caller)
@@ -174,6 +186,22 @@ async def _model_credential(stage: AnyStage, caller: Caller) -> Call:
 async def _update_model_credential(stage: AnyStage, caller: Caller) -> Call:
     call = await _model_credential(stage, caller)
     return Call(call.path, {"secret": "sk-another-0123456789abc"}, headers={"if-match": '"1"'})
+
+
+@EXAMPLES.of("create_model_price")
+async def _create_model_price(stage: AnyStage, caller: Caller) -> Call:
+    return Call(body=PRICE)
+
+
+@EXAMPLES.of("get_model_price", "delete_model_price")
+async def _model_price(stage: AnyStage, caller: Caller) -> Call:
+    return Call({"model_price_id": UUID((await a_price(stage, caller))["id"])})
+
+
+@EXAMPLES.of("update_model_price")
+async def _update_model_price(stage: AnyStage, caller: Caller) -> Call:
+    call = await _model_price(stage, caller)
+    return Call(call.path, {"input_usd_micros_per_million": 1}, headers={"if-match": '"1"'})
 
 
 @EXAMPLES.of("start_run")

@@ -137,6 +137,41 @@ class ModelCredentialDeleted(ModelCredentialState):
     type: ClassVar = "execution.model_credential.deleted.v1"
 
 
+class ModelPriceState(Fact):
+    """What a model costs an organization, in micro-USD per million tokens, from a moment on."""
+
+    subject_field: ClassVar = "model_price_id"
+
+    model_price_id: UUID
+    version: int
+    provider: str
+    model_name: str
+    """A name, or the beginning of names and a star."""
+    input_usd_micros_per_million: int
+    output_usd_micros_per_million: int
+    valid_from: datetime
+    changes: dict[str, list[Any]] = {}
+    """What changed: `{field: [before, after]}`."""
+
+
+class ModelPriceCreated(ModelPriceState):
+    """An organization said what a model costs."""
+
+    type: ClassVar = "execution.model_price.created.v1"
+
+
+class ModelPriceUpdated(ModelPriceState):
+    """A price was corrected; what was booked before names the version before."""
+
+    type: ClassVar = "execution.model_price.updated.v1"
+
+
+class ModelPriceDeleted(ModelPriceState):
+    """A price was taken back."""
+
+    type: ClassVar = "execution.model_price.deleted.v1"
+
+
 class RunFact(Fact):
     """What every fact of a run names."""
 

@@ -10,7 +10,15 @@ from chassis.addresses import Network
 from chassis.migrate import migrations_of
 from chassis.outbound import OutboundClient
 from chassis.sealing import Keyring
-from execution.api import agents, agents_bulk, model_credentials, orchestrations, orchestrations_bulk, runs
+from execution.api import (
+    agents,
+    agents_bulk,
+    model_credentials,
+    model_prices,
+    orchestrations,
+    orchestrations_bulk,
+    runs,
+)
 from execution.clients.agents import AgentKinds
 from execution.clients.http_agent import HttpRunner
 from execution.clients.llm import Endpoint, LlmRunner
@@ -51,6 +59,7 @@ def build(settings: Settings) -> Service:
             orchestrations.router,
             orchestrations_bulk.router,
             model_credentials.router,
+            model_prices.router,
             runs.router,
         ],
         consumers=handlers_in(workspaces, subscriptions),

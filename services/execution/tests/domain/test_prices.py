@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.domain.prices import EMBEDDED_MODEL, PriceRow, Rate, UnknownPriceError, price_of
+from execution.domain.prices import EMBEDDED_MODEL, PriceRow, Rate, UnknownPriceError, price_of, rate_of
 
 AT = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
 prices = st.decimals(min_value=0, max_value=10_000, places=6)
@@ -50,6 +50,43 @@ def test_the_embedded_model_is_not_free() -> None:
 def test_an_own_row_comes_first() -> None:
     own = PriceRow("embedded", EMBEDDED_MODEL, (Rate(Decimal(5), Decimal(5)),), "row/7")
     assert price_of("embedded", EMBEDDED_MODEL, [own], at=AT) is own
+
+
+def own(model: str, version: str, *, days: float | None = None) -> PriceRow:
+    since = None if days is None else AT + timedelta(days=days)
+    return PriceRow("openai", model, (Rate(Decimal(1), Decimal(1)),), version, since)
+
+
+ROWS = [
+    own("gpt-4o-mini", "first", days=-2),
+    own("gpt-4o-mini", "second", days=-1),
+    own("gpt-4o-mini", "later", days=1),
+    own("*", "any"),
+    own("gpt-*", "family", days=-3),
+    own("gpt-4o*", "branch"),
+    PriceRow("openai-compatible", "gpt-4o-mini", (Rate(Decimal(9), Decimal(9)),), "other provider"),
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "version"),
+    [("gpt-4o-mini", "second"), ("gpt-4o", "branch"), ("gpt-4", "family"), ("o9", "any"), ("GPT-4", "any")],
+)
+def test_the_nearest_own_row_is_paid(model: str, version: str) -> None:
+    for rows in (ROWS, ROWS[::-1]):
+        assert price_of("openai", model, rows, at=AT).version == version
+
+
+def test_a_price_holds_from_its_moment_on() -> None:
+    assert price_of("openai", "gpt-4o-mini", ROWS, at=AT + timedelta(days=1)).version == "later"
+    assert price_of("openai", "gpt-4o-mini", ROWS[:2], at=AT - timedelta(days=1)).version == "second"
+    assert price_of("openai", "gpt-4o-mini", ROWS[:2], at=AT - timedelta(days=3)).version.startswith("genai-prices/")
+
+
+@given(st.integers(0, 10_000_000_000), st.integers(0, 10_000_000_000), st.integers(0, 10**7), st.integers(0, 10**7))
+def test_whole_micros_per_million_are_exact(asked: int, answered: int, inputs: int, outputs: int) -> None:
+    priced = PriceRow("openai", "m", (rate_of(asked, answered),), "x")
+    assert priced.cost_usd_micros(inputs, outputs) == -(-(asked * inputs + answered * outputs) // 1_000_000)
 
 
 def test_public_prices_carry_their_version() -> None:

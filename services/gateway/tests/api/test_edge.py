@@ -38,7 +38,7 @@ async def test_a_key_becomes_an_internal_token_and_never_goes_on(stage: EdgeStag
         ("/v1/usage-events", "billing"), ("/v1/policies/simulate", "policy"), ("/v1/decisions", "policy"),
         ("/v1/agents", "execution"), ("/v1/orchestrations/apply", "execution"), ("/v1/runs/1/steps", "execution"),
         ("/v1/model-credentials", "execution"), ("/v1/audit-entries", "audit"), ("/v1/audit/coverage", "audit"),
-        ("/v1/platform/audit/coverage", "audit"),
+        ("/v1/model-prices/1", "execution"), ("/v1/platform/audit/coverage", "audit"), ("/v1/roles", "policy"),
     ],
 )  # fmt: skip
 async def test_each_path_reaches_its_service(stage: EdgeStage, path: str, service: str) -> None:

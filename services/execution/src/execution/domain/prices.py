@@ -17,6 +17,9 @@ from execution.domain.quantities import micros_up
 
 EMBEDDED_PROVIDER = "embedded"
 EMBEDDED_MODEL = "smollm2-135m-instruct"
+PUBLIC_PROVIDERS = frozenset({"openai"})
+"""Whose prices are public, so that an organization need not say them."""
+ANY = "*"
 MAX_TOKENS_PER_CALL = 100_000_000
 _EXACT = Context(prec=60)
 
@@ -38,12 +41,21 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class PriceRow:
-    """What one model of one provider costs; `rates` rise by their threshold and the whole call pays one of them."""
+    """What models of a provider cost; `rates` rise by their threshold and the whole call pays one of them."""
 
     provider: str
     model: str
+    """A model's name, or the beginning of names and a star."""
     rates: tuple[Rate, ...]
     version: str
+    valid_from: datetime | None = None
+    """None: ever since."""
+
+    def covers(self, provider: str, model: str, at: datetime) -> bool:
+        """Whether it says what this model costs at a moment."""
+        if provider != self.provider or (self.valid_from is not None and at < self.valid_from):
+            return False
+        return model.startswith(self.model[:-1]) if self.model.endswith(ANY) else model == self.model
 
     def cost_usd_micros(self, input_tokens: int, output_tokens: int) -> int:
         """What one attempt with these tokens costs, rounded up."""
@@ -68,17 +80,34 @@ EMBEDDED_PRICE = PriceRow(EMBEDDED_PROVIDER, EMBEDDED_MODEL, (Rate(Decimal("0.10
 
 
 def price_of(provider: str, model: str, rows: Iterable[PriceRow], *, at: datetime) -> PriceRow:
-    """The price of a model at a moment: the organization's own row, the embedded one, or genai-prices' public one."""
-    for row in rows:
-        if row.provider == provider and row.model == model:
-            return row
+    """The price of a model at a moment: the organization's own row, the embedded one, or genai-prices' public one.
+
+    Of several own rows the exact name comes before a beginning, the longer beginning before the shorter, and then the
+    latest.
+    """
+    own = max((row for row in rows if row.covers(provider, model, at)), key=_precedence, default=None)
+    if own is not None:
+        return own
     if provider == EMBEDDED_PROVIDER and model == EMBEDDED_MODEL:
         return EMBEDDED_PRICE
-    if provider == "openai" and (
+    if provider in PUBLIC_PROVIDERS and (
         public := _public_price(provider, model, at.replace(minute=0, second=0, microsecond=0))
     ):
         return public
-    raise UnknownPriceError(f"No price is known for the model {model!r} of {provider!r}: add a price row.")
+    raise UnknownPriceError(
+        f"No price is known for the model {model!r} of {provider!r}: say what it costs (POST /v1/model-prices)."
+    )
+
+
+def rate_of(input_usd_micros_per_million: int, output_usd_micros_per_million: int) -> Rate:
+    """The rate of a price in whole micro-dollars per million tokens."""
+    asked, answered = Decimal(input_usd_micros_per_million), Decimal(output_usd_micros_per_million)
+    return Rate(asked.scaleb(-6, _EXACT), answered.scaleb(-6, _EXACT))
+
+
+def _precedence(row: PriceRow) -> tuple[bool, int, float]:
+    since = row.valid_from.timestamp() if row.valid_from is not None else float("-inf")
+    return not row.model.endswith(ANY), len(row.model), since
 
 
 @lru_cache(maxsize=1024)

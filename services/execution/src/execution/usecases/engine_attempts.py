@@ -19,9 +19,10 @@ from execution.clients.objects import INLINE_BYTES, Objects
 from execution.domain.documents import Json
 from execution.domain.interpreter import Ready, StepKey
 from execution.domain.nodes import AgentNode
-from execution.domain.prices import MAX_TOKENS_PER_CALL, PriceRow, UnknownPriceError, price_of
+from execution.domain.prices import MAX_TOKENS_PER_CALL, PriceRow, UnknownPriceError
 from execution.domain.runs import StepStatus, Usage
 from execution.usecases.engine_definitions import AgentVersion, CredentialError, Definitions
+from execution.usecases.engine_prices import Prices
 from execution.usecases.engine_rows import ClaimedRun, StepRow
 
 LONGEST_CALL_SECONDS = 3_600.0
@@ -101,10 +102,10 @@ class Attempt:
 class Attempts:
     """Makes attempts: prices and bounds them before the call, makes the call, and counts what it used."""
 
-    def __init__(self, agents: AgentRunner, objects: Objects, definitions: Definitions) -> None:
-        self._agents, self._objects, self._definitions = agents, objects, definitions
+    def __init__(self, agents: AgentRunner, objects: Objects, definitions: Definitions, prices: Prices) -> None:
+        self._agents, self._objects, self._definitions, self._prices = agents, objects, definitions, prices
 
-    def prepare(self, attempt: Attempt) -> None:
+    async def prepare(self, attempt: Attempt) -> None:
         """What the call may use at most, before it is made; fails the attempt where the step must not be tried."""
         if not isinstance(attempt.ready.node, AgentNode) or attempt.agent is None:
             attempt.fail(AgentErrorCode.NOT_SUPPORTED_YET, "Steps of this kind cannot be run yet.")
@@ -117,12 +118,13 @@ class Attempts:
             attempt.estimate = Usage(steps=1)
             return
         try:
-            attempt.price = price_of(agent.provider, agent.model_name, (), at=attempt.started_at)
+            attempt.price = await self._prices.price_of(
+                attempt.run.organization_id, agent.provider, agent.model_name, attempt.started_at
+            )
         except UnknownPriceError as error:
             attempt.fail(error.code, error.detail)
             return
-        asked = len(content) + len(str(agent.config.get("instructions", "")).encode())
-        tokens, answer = -(-asked // BYTES_PER_TOKEN), _max_output(agent)
+        tokens, answer = _most_asked(agent, content), _max_output(agent)
         cost = attempt.price.highest_cost_usd_micros(tokens, answer)
         attempt.estimate = Usage(cost_usd_micros=cost, tokens=tokens + answer, steps=1)
 
@@ -190,6 +192,14 @@ def _call(attempt: Attempt, agent: AgentVersion, credential: str | None) -> Agen
         traceparent=attempt.run.traceparent,
         credential=credential,
     )
+
+
+def _most_asked(agent: AgentVersion, content: bytes) -> int:
+    """Tokens of the question at most: the input once as it is and once in each hole of the instructions."""
+    instructions = str(agent.config.get("instructions", ""))
+    schema = orjson.dumps(agent.config.get("output_schema"))
+    asked = len(content) * (1 + instructions.count("${")) + len(instructions.encode()) + len(schema)
+    return -(-asked // BYTES_PER_TOKEN)
 
 
 def _max_output(agent: AgentVersion) -> int:

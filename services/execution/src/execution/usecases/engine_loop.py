@@ -22,6 +22,7 @@ from execution.domain.runs import RunStatus, StopReason
 from execution.usecases.engine_attempts import Attempts
 from execution.usecases.engine_batches import LANES, Batches
 from execution.usecases.engine_definitions import Definitions
+from execution.usecases.engine_prices import Prices
 from execution.usecases.engine_rows import FEW, KEYED_PLANS, LEASE_SECONDS, Rows, RunWrite, is_gone
 from execution.usecases.engine_runs import RunInHand, Workshop
 from execution.usecases.engine_writing import LostRunError
@@ -133,7 +134,7 @@ class EngineWorker:
     def _workshop(self, rows: Rows) -> Workshop:
         options = self._options
         definitions = Definitions(rows, options.keyring)
-        attempts = Attempts(options.agents, options.objects, definitions)
+        attempts = Attempts(options.agents, options.objects, definitions, Prices(rows))
         self._claims = Batches(rows.claim, lanes=options.lanes)
 
         async def write(writes: Sequence[RunWrite]) -> list[str | None]:

@@ -261,7 +261,7 @@ class Rows:
             [dispatch.token for dispatch, _ in ordered],
             [redelivered for _, redelivered in ordered],
         ]
-        rows = await self._fetch(set(columns[0]), _CLAIM, *columns, self.worker_id)
+        rows = await self.fetch(set(columns[0]), _CLAIM, *columns, self.worker_id)
         claimed = {row["id"]: ClaimedRun.of(row) for row in rows}
         # The same run asked for twice in one batch is had once.
         return [claimed.pop(dispatch.run_id, None) for dispatch, _ in asked]
@@ -273,25 +273,25 @@ class Rows:
         steps = _columns((row for write in ordered for row in write.steps), len(StepRow._fields))
         facts = _columns((row for write in writes for row in write.facts), len(FactRow._fields))
         organizations = {write.run.organization_id for write in writes}
-        rows = await self._fetch(organizations, _WRITE, *runs, *steps, *facts)
+        rows = await self.fetch(organizations, _WRITE, *runs, *steps, *facts)
         stored: dict[UUID, str] = {row["id"]: row["status"] for row in rows}
         return [stored.get(write.run.id) for write in writes]
 
     async def standing(self, run: ClaimedRun) -> Standing | None:
         """How the run's row stands now."""
-        rows = await self._fetch({run.organization_id}, _STAND, run.organization_id, run.retention_class, run.id)
+        rows = await self.fetch({run.organization_id}, _STAND, run.organization_id, run.retention_class, run.id)
         return Standing(*rows[0]) if rows else None
 
     async def steps(self, run: ClaimedRun) -> list[asyncpg.Record]:
         """What earlier holders of the run have stored, in the order it was started."""
-        return await self._fetch({run.organization_id}, _STEPS, run.organization_id, run.retention_class, run.id)
+        return await self.fetch({run.organization_id}, _STEPS, run.organization_id, run.retention_class, run.id)
 
     async def fetch_one(self, organization_id: UUID, statement: str, *values: object) -> asyncpg.Record | None:
         """One row of one organization."""
-        rows = await self._fetch({organization_id}, statement, *values)
+        rows = await self.fetch({organization_id}, statement, *values)
         return rows[0] if rows else None
 
-    async def _fetch(self, organizations: set[UUID], statement: str, *values: object) -> list[asyncpg.Record]:
+    async def fetch(self, organizations: set[UUID], statement: str, *values: object) -> list[asyncpg.Record]:
         """Run one statement, which is its own transaction, where only these organizations exist.
 
         The setting is the session's, not the transaction's: two round trips instead of four. Every use sets it anew.

@@ -181,7 +181,7 @@ class RunInHand:
         if gone:
             attempt.fail("definition_gone", "The agent's version is not there.")
         else:
-            self._shop.attempts.prepare(attempt)
+            await self._shop.attempts.prepare(attempt)
         if agent is not None and attempt.error_code is None:
             over = cap_exceeded(agent.limits, Usage(), attempt.estimate)
             if over is not None:

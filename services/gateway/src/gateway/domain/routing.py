@@ -12,9 +12,9 @@ RUN_LIMIT_BYTES = 5 * MEBIBYTE
 _SERVICES: Mapping[str, tuple[str, ...]] = {
     "identity": ("organizations", "users", "workspaces", "api-keys", "me", "platform"),
     "billing": ("subscription", "usage", "usage-events", "usage-records"),
-    "policy": ("policies", "decisions", "approvals"),
+    "policy": ("policies", "decisions", "roles", "approvals"),
     "gateway": ("gateways",),
-    "execution": ("agents", "orchestrations", "runs", "model-credentials"),
+    "execution": ("agents", "orchestrations", "runs", "model-credentials", "model-prices"),
     "audit": ("audit", "audit-entries"),
 }
 _BY_SEGMENT = {segment: service for service, segments in _SERVICES.items() for segment in segments}
