@@ -153,9 +153,10 @@ def chassis_tables(service: str, *, sinks: Sequence[str] = ()) -> list[str]:
 
 def drop_chassis_tables() -> list[str]:
     """The way back."""
-    tables = "outbox, fact_log, fact_head, organization_head, fact_epoch, fact_offset, parked_fact, inbox, organization_rules"
+    own = ("outbox", "fact_log", "fact_head", "organization_head", "fact_epoch")
+    followed = ("fact_offset", "parked_fact", "inbox", "organization_rules")
     functions = "fact_log_make_days(integer), fact_log_drop_days(integer), inbox_purge(integer), parked_organizations()"
-    return [f"drop table {tables} cascade", f"drop function {functions}"]
+    return [f"drop table {', '.join(own + followed)} cascade", f"drop function {functions}"]
 
 
 def isolate(

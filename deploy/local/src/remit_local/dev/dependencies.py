@@ -88,11 +88,12 @@ def undeclared(root: Path = ROOT) -> list[str]:
     """Name the imports that installing a package alone would not bring, with a file for each."""
     packages = {package.name: package for package in map(read_package, package_folders(root))}
     owners = {module: {normal(name) for name in names} for module, names in packages_distributions().items()}
+    # What is installed on demand is not here to ask: it is taken to be called like its module.
     owners |= {module: {package.name} for package in packages.values() for module in package.modules}
     found: list[str] = []
     for package in packages.values():
         allowed = available(package, packages)
         for module, path in package.imports.items():
-            if module not in sys.stdlib_module_names and not owners.get(module, set()) & allowed:
+            if module not in sys.stdlib_module_names and not owners.get(module, {normal(module)}) & allowed:
                 found.append(f"{path}: {package.name} imports {module} and does not declare it")
     return found
