@@ -77,7 +77,13 @@ def bare_app(url: str, organization_id: UUID) -> FastAPI:
 
 async def serve(url: str, organization_id: UUID) -> None:
     config = uvicorn.Config(
-        bare_app(url, organization_id), loop="none", http="httptools", ws="none", lifespan="off", access_log=False
+        bare_app(url, organization_id),
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
     )
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     print(f"READY {listener.getsockname()[1]}", flush=True)

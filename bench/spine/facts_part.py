@@ -1,6 +1,7 @@
 """Facts from a service's outbox to entries that audit shows, on the real tables of both.
 
-Relay and writer are processes of their own. The writer reads the streams of all six services, as audit does, and has been listening when the relay starts.
+Relay and writer are processes of their own. The writer reads the streams of all six services, as audit does, and has
+been listening when the relay starts.
 """
 
 from __future__ import annotations

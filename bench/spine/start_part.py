@@ -1,7 +1,7 @@
 """How long a start takes that finds everything in place, and the memory of what it starts.
 
-All services are in one process. The clock starts with the command and stops when the edge answers that it is ready. The embedded model, where it is
-installed, starts too: nobody waits for it, and its memory stands apart.
+All services are in one process. The clock starts with the command and stops when the edge answers that it is ready. The
+embedded model, where it is installed, starts too: nobody waits for it, and its memory stands apart.
 """
 
 from __future__ import annotations
