@@ -16,26 +16,28 @@ from tests.chaos.traffic import Organization, Traffic
 from contracts.catalog import SERVICES
 
 MAX_SHOWN = 5
-_RUNS = "select id::text, organization_id::text, status, output, error_code, stop_reason, cost_usd_micros from run"
-_STEPS = """select run_id::text, node, iteration, attempt, status, agent_id, model_name, cost_usd_micros, completed_at
+RUNS = "select id::text, organization_id::text, status, output, error_code, stop_reason, cost_usd_micros from run"
+STEPS = """select run_id::text, node, iteration, attempt, status, agent_id, model_name, cost_usd_micros, completed_at
 from step"""
-_FACTS = "select epoch, sequence, id from fact_log order by sequence"
-_ENTRIES = "select producer, epoch, sequence, id from entry order by producer, sequence, id"
-_LEAVES = """select organization_id, count(*) as entries, count(distinct leaf_index) as leaves, max(leaf_index) as last,
+FACTS = "select epoch, sequence, id from fact_log order by sequence"
+ENTRIES = "select producer, epoch, sequence, id from entry order by producer, sequence, id"
+LEAVES = """select organization_id, count(*) as entries, count(distinct leaf_index) as leaves, max(leaf_index) as last,
 (select size from tree_head h where h.organization_id = e.organization_id) as size from entry e group by 1"""
-_BOOKED = "select organization_id::text, count(*) as steps, sum(cost_usd_micros) as cost from usage_event group by 1"
-_BY_DAY = "select organization_id::text, sum(steps) as steps, sum(cost_usd_micros) as cost from usage_day group by 1"
-_SPENT = """select organization_id::text, count(*) as steps, sum(cost_usd_micros) as cost from step
+BOOKED = "select organization_id::text, count(*) as steps, sum(cost_usd_micros) as cost from usage_event group by 1"
+BY_DAY = "select organization_id::text, sum(steps) as steps, sum(cost_usd_micros) as cost from usage_day group by 1"
+SPENT = """select organization_id::text, count(*) as steps, sum(cost_usd_micros) as cost from step
 where status <> 'skipped' group by 1"""
-_BY_RUN = "select organization_id::text, sum(step_count) as steps, sum(cost_usd_micros) as cost from run group by 1"
-_PARKED = "select count(*) from parked_fact where resolved_at is null"
+BY_RUN = "select organization_id::text, sum(step_count) as steps, sum(cost_usd_micros) as cost from run group by 1"
+PARKED = "select count(*) from parked_fact where resolved_at is null"
+
+HANDED_ON = "select count(*) from run where token > 1"
 
 
 async def check_runs(
     platform: Platform, organizations: Sequence[Organization], planned: Iterable[PlannedRun]
 ) -> list[str]:
     """Every run that was asked for is there once, and ended as the interpreter says."""
-    rows = {row["id"]: row for row in await platform.query("execution", _RUNS)}
+    rows = {row["id"]: row for row in await platform.query("execution", RUNS)}
     found, wanted = [], {}
     for run in planned:
         organization = organizations[run.organization]
@@ -57,7 +59,7 @@ async def check_calls(platform: Platform, calls: Sequence[Call]) -> list[str]:
     """No call arrived for a step that was committed, and none is missing."""
     ended: dict[str, datetime] = {}
     attempts: dict[str, int] = defaultdict(int)
-    for row in await platform.query("execution", _STEPS):
+    for row in await platform.query("execution", STEPS):
         if row["model_name"] or row["status"] not in ("completed", "failed"):
             continue
         key = f"{row['run_id']}:{row['node']}:{row['iteration']}"
@@ -76,11 +78,11 @@ async def check_calls(platform: Platform, calls: Sequence[Call]) -> list[str]:
 async def check_facts(platform: Platform) -> tuple[list[str], int]:
     """Every producer's numbers have no hole, and audit holds each fact once; also how many there are."""
     entries: dict[str, list[tuple[int, int, Any]]] = defaultdict(list)
-    for row in await platform.query("audit", _ENTRIES):
+    for row in await platform.query("audit", ENTRIES):
         entries[row["producer"]].append((row["epoch"], row["sequence"], row["id"]))
     found, total = [], 0
     for service in SERVICES:
-        facts = [tuple(row) for row in await platform.query(service, _FACTS)]
+        facts = [tuple(row) for row in await platform.query(service, FACTS)]
         total += len(facts)
         numbers = [sequence for _, sequence, _ in facts]
         if numbers != list(range(1, len(numbers) + 1)):
@@ -89,10 +91,10 @@ async def check_facts(platform: Platform) -> tuple[list[str], int]:
         found += [f"{service}: fact {fact} is not in audit" for fact in facts if fact not in stored]
         found += [f"{service}: fact {fact} is {count} times in audit" for fact, count in stored.items() if count > 1]
         found += [f"{service}: entry {entry} was never a fact" for entry in stored.keys() - set(facts)]
-        parked = (await platform.query(service, _PARKED))[0][0]
+        parked = (await platform.query(service, PARKED))[0][0]
         found += [f"{service}: {parked} facts parked"] if parked else []
     found += [f"entries of {producer!r}, which is no service" for producer in entries]
-    for row in await platform.query("audit", _LEAVES):
+    for row in await platform.query("audit", LEAVES):
         if not row["entries"] == row["leaves"] == row["last"] + 1 == row["size"]:
             found.append(f"leaves of an organization: {dict(row)}")
     return found, total
@@ -102,11 +104,11 @@ async def check_money(
     platform: Platform, traffic: Traffic, organizations: Sequence[Organization]
 ) -> tuple[list[str], int]:
     """Billing's sums are the steps' sums, to the micro-USD; also how much it was."""
-    spent = await _sums(platform, "execution", _SPENT)
+    spent = await _sums(platform, "execution", SPENT)
     others = {
-        "runs": await _sums(platform, "execution", _BY_RUN),
-        "billing's ledger": await _sums(platform, "billing", _BOOKED),
-        "billing's days": await _sums(platform, "billing", _BY_DAY),
+        "runs": await _sums(platform, "execution", BY_RUN),
+        "billing's ledger": await _sums(platform, "billing", BOOKED),
+        "billing's days": await _sums(platform, "billing", BY_DAY),
     }
     found = [f"{name} say {sums}, the steps say {spent}" for name, sums in others.items() if sums != spent]
     for organization in organizations:

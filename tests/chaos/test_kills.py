@@ -83,8 +83,12 @@ async def _judge(
     repeated = await checks.check_calls(platform, calls)
     facts, total = await checks.check_facts(platform)
     money, cost = await checks.check_money(platform, traffic, organizations)
+    handed_on = (await platform.query("execution", checks.HANDED_ON))[0][0]
     ends = Counter(run.expected.status.value for run in planned)
-    say(f"{len(planned)} runs {dict(ends)}, {len(calls)} calls, {total} facts, {cost} micro-USD")
+    say(f"{len(planned)} runs {dict(ends)}, {handed_on} of them in more than one worker's hands")
+    again = len(calls) - len({call.key for call in calls})
+    say(f"{len(calls)} calls of http agents, {again} of them repeated before their step was stored")
+    say(f"{total} facts, {cost} micro-USD")
     findings = {"runs": runs, "calls": repeated, "facts": facts, "money": money}
     assert not any(findings.values()), "".join(
         f"\n{name}:{checks.shown(them)}" for name, them in findings.items() if them
