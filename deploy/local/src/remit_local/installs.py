@@ -14,7 +14,7 @@ from remit_local.environment import whole_environment
 from remit_local.process import ServerError
 
 Progress = Callable[[str], None]
-_LOCKS = Path(__file__).resolve().parents[4] / "locks"
+_LOCKS = Path(__file__).resolve().parents[3] / "locks"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _REFUSE_TO_START = "#!/bin/sh\nexit 101\n"
 _TAIL_LINES = 15
