@@ -61,18 +61,24 @@ class Meter:
         return seconds
 
 
+def _pid(town: Town, name: str) -> int:
+    pid = town.platform.pid_of(name)
+    if pid is None:
+        raise RuntimeError(f"{name} is not running")
+    return pid
+
+
 def _doors(town: Town) -> list[int]:
-    return [pid for name in DOORS if (pid := town.platform.pid_of(name))]
+    return [_pid(town, name) for name in DOORS]
 
 
 def _others(town: Town) -> list[int]:
     names = (f"{service}.{kind}" for service in SERVICES for kind in ("api", "work"))
-    return [pid for name in names if name not in DOORS and (pid := town.platform.pid_of(name))]
+    return [_pid(town, name) for name in names if name not in DOORS]
 
 
 def _database(town: Town) -> list[int]:
-    keeper = town.platform.pid_of("postgres")
-    return named(family(keeper), "postgres") if keeper else []
+    return named(family(_pid(town, "postgres")), "postgres")
 
 
 async def against_bare(town: Town, *, rounds: int, requests: int) -> None:

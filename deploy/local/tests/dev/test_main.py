@@ -25,6 +25,11 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert f"./dev {command}" in capsys.readouterr().out
 
 
+def test_a_benchmark_is_a_file_or_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench"]) == 0
+    assert {"facts", "spine"} <= set(capsys.readouterr().out.split())
+
+
 def test_an_unknown_benchmark_lists_the_known_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "no-such-benchmark"]) == 2
     assert capsys.readouterr().out
