@@ -52,6 +52,30 @@ async def test_a_key_is_replaced_and_destroyed(stage: Stage, place: Place) -> No
     ]
 
 
+COMPATIBLE = {**BODY, "provider": "openai-compatible", "base_url": "https://models.example.com/v1"}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{**BODY, "base_url": "https://x.example.com"}, {**BODY, "provider": "openai-compatible"}]
+)
+async def test_a_key_says_where_it_may_be_sent(stage: Stage, place: Place, wrong: dict[str, str]) -> None:
+    refused = await stage.client(place.caller()).post("/v1/model-credentials", wrong)
+    assert (refused.status, refused.json()["code"]) == (422, "invalid_base_url")
+
+
+async def test_a_key_moves_to_another_address_only_with_the_key(stage: Stage, place: Place) -> None:
+    client = stage.client(place.caller())
+    path = f"/v1/model-credentials/{(await client.post('/v1/model-credentials', COMPATIBLE)).json()['id']}"
+    elsewhere, current = {"base_url": "https://elsewhere.example.com/v1"}, {"if-match": '"1"'}
+    refused = await client.patch(path, elsewhere, headers=current)
+    assert (refused.status, refused.json()["code"]) == (422, "secret_needed")
+    assert (await client.get(path)).json()["base_url"] == COMPATIBLE["base_url"]
+    moved = await client.patch(path, {**elsewhere, "secret": SECRET}, headers=current)
+    assert (moved.status, moved.json()["base_url"]) == (200, elsewhere["base_url"])
+    nowhere = await client.patch(path, {"base_url": None, "secret": SECRET}, headers={"if-match": '"2"'})
+    assert (nowhere.status, nowhere.json()["code"]) == (422, "invalid_base_url")
+
+
 @pytest.mark.parametrize("role", ["developer", "operator", "viewer"])
 async def test_only_administrators_see_keys(stage: Stage, place: Place, role: str) -> None:
     client = stage.client(place.caller(role))

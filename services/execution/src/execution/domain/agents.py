@@ -84,6 +84,14 @@ class ModelChoice(Shape):
         return self
 
 
+def may_receive(model: ModelChoice, provider: str, base_url: str | None) -> bool:
+    """Whether a key stored for this provider and address may be sent where the model answers.
+
+    Nowhere else: whoever may write agents could have the organization's keys sent to themselves.
+    """
+    return provider == model.provider and (base_url or "").rstrip("/") == (model.base_url or "").rstrip("/")
+
+
 class HttpEndpoint(Shape):
     """Where an `http` agent lives; it answers a POST within the timeout."""
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 
 from chassis.sealing import Keyring, UnsealError
-from execution.domain.agents import AgentSpec, LlmAgent
+from execution.domain.agents import AgentSpec, LlmAgent, may_receive
 from execution.domain.compiler import SELF_ALIAS
 from execution.domain.definitions import agent_of
 from execution.domain.documents import Json
@@ -25,7 +25,7 @@ from execution.usecases.model_credentials import open_credential
 KEPT = 1_024
 _AGENT = "select id, agent_id, semver, config, graph from agent_version where organization_id = $1 and id = $2"
 _ORCHESTRATION = "select graph from orchestration_version where organization_id = $1 and id = $2"
-_CREDENTIAL = """select id, organization_id, ciphertext, wrapped_key, kek_id from model_credential
+_CREDENTIAL = """select id, organization_id, provider, base_url, ciphertext, wrapped_key, kek_id from model_credential
 where organization_id = $1 and name = $2"""
 Kept = TypeVar("Kept")
 
@@ -95,12 +95,14 @@ class Definitions:
 
     async def credential_of(self, organization_id: UUID, spec: AgentSpec) -> str | None:
         """The provider key that the agent names, opened; never kept. CredentialError when it cannot be had."""
-        name = spec.model.credential if isinstance(spec, LlmAgent) else None
-        if name is None:
+        if not isinstance(spec, LlmAgent) or spec.model.credential is None:
             return None
+        name = spec.model.credential
         row = await self._rows.fetch_one(organization_id, _CREDENTIAL, organization_id, name)
         if row is None or self._keyring is None:
             raise CredentialError(f"There is no model credential {name!r} here.")
+        if not may_receive(spec.model, row["provider"], row["base_url"]):
+            raise CredentialError(f"The model credential {name!r} is not for this provider and address.")
         try:
             return open_credential(self._keyring, dict(row))
         except UnsealError as error:

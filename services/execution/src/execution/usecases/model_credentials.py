@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from chassis.errors import UnavailableError
+from chassis.errors import InvalidError, UnavailableError
 from chassis.ids import new_id
 from chassis.sealing import Keyring, Sealed
 from chassis.uow import UnitOfWork
@@ -35,7 +35,8 @@ HINT_CHARACTERS = 4
 async def create_model_credential(
     uow: UnitOfWork, keyring: Keyring | None, *, name: str, provider: str, secret: str, base_url: str | None
 ) -> ModelCredential:
-    """Store a provider's key; only workers ever see it again."""
+    """Store a provider's key; only workers ever see it again, and send it to this provider and address alone."""
+    _require_address(provider, base_url)
     credential_id = new_id()
     sealed = _require(keyring).seal(secret.encode(), _place(uow.organization_id, credential_id))
     credential = ModelCredential(
@@ -71,11 +72,14 @@ async def update_model_credential(
     *,
     expected_version: int | None,
 ) -> ModelCredential:
-    """Rename a provider key, change its address, or replace the key itself (`secret`)."""
+    """Rename a provider key or replace the key itself (`secret`), and only with it the address it may be sent to."""
     credential = await uow.get(ModelCredential, credential_id, lock=True)
     require_version(credential.version, expected_version)
     plain = {name: value for name, value in values.items() if name != "secret"}
     changes = change_row(credential, plain)
+    _require_address(credential.provider, credential.base_url)
+    if "base_url" in changes and not values.get("secret"):
+        raise InvalidError("A key goes to another address only when it is given again.", code="secret_needed")
     if secret := values.get("secret"):
         sealed = _require(keyring).seal(secret.encode(), _place(credential.organization_id, credential.id))
         credential.ciphertext, credential.wrapped_key = sealed.ciphertext, sealed.wrapped_key
@@ -110,6 +114,14 @@ def hint_of(secret: str) -> str:
 
 def _place(organization_id: UUID, credential_id: UUID) -> str:
     return f"{organization_id}/model_credential/{credential_id}"
+
+
+def _require_address(provider: str, base_url: str | None) -> None:
+    if (provider == "openai-compatible") != (base_url is not None):
+        raise InvalidError(
+            "A key of the provider openai-compatible needs a base_url, where it may be sent; no other has one.",
+            code="invalid_base_url",
+        )
 
 
 def _require(keyring: Keyring | None) -> Keyring:
