@@ -105,6 +105,8 @@ class EngineWorker:
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{new_id().hex[-8:]}"
         self._addresses, self._options, self._wake = addresses, options, wake
         self._in_hand: dict[UUID, RunInHand] = {}
+        self._claiming: dict[UUID, list[Delivery]] = {}
+        """Runs that are being claimed, with the further messages that came for them meanwhile."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -154,34 +156,48 @@ class EngineWorker:
             await line.close()
 
     def _take(self, shop: Workshop, delivery: Delivery) -> None:
-        held = self._in_hand.get(delivery.dispatch.run_id)
-        if held is None:
+        run_id = delivery.dispatch.run_id
+        held = self._in_hand.get(run_id)
+        if held is not None:
+            if held.delivery.line.lost.is_set():
+                held.delivery = delivery  # the broker gave us again what we never let go of
+            else:
+                delivery.done()
+        elif run_id in self._claiming:
+            # Two messages of one run, one of them redelivered: the later claim would take it from the earlier one.
+            self._claiming[run_id].append(delivery)
+        else:
+            self._claiming[run_id] = []
             task = asyncio.get_running_loop().create_task(self._work(shop, delivery))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        elif held.delivery.line.lost.is_set():
-            held.delivery = delivery  # the broker gave us again what we never let go of
-        else:
-            delivery.done()
 
     async def _work(self, shop: Workshop, delivery: Delivery) -> None:
+        run_id, failed, held = delivery.dispatch.run_id, False, None
         try:
             run = await self._claims.add((delivery.dispatch, delivery.redelivered))
+            held = None if run is None else RunInHand(shop, run, delivery)
         except Exception as error:  # noqa: BLE001  (whatever it was, the message must go back)
+            failed = True
             log.warning("claim failed", error=repr(error)[:300])
+        if held is not None:
+            self._in_hand[run_id] = held
+        for other in self._claiming.pop(run_id):
+            self._take(shop, other)
+        if held is not None:
+            await self._work_on(held)
+        elif failed:
             await asyncio.sleep(RETURN_SECONDS)
             delivery.back()
-            return
-        if run is None:  # over, or in good hands
+        else:  # over, or in good hands
             delivery.done()
-            return
-        held = RunInHand(shop, run, delivery)
-        self._in_hand[run.id] = held
+
+    async def _work_on(self, held: RunInHand) -> None:
         try:
             await self._drive(held)
         finally:
-            if self._in_hand.get(run.id) is held:
-                del self._in_hand[run.id]
+            if self._in_hand.get(held.run.id) is held:
+                del self._in_hand[held.run.id]
 
     async def _drive(self, held: RunInHand) -> None:
         try:
