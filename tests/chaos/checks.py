@@ -17,8 +17,7 @@ from contracts.catalog import SERVICES
 
 MAX_SHOWN = 5
 RUNS = "select id::text, organization_id::text, status, output, error_code, stop_reason, cost_usd_micros from run"
-STEPS = """select run_id::text, node, iteration, attempt, status, agent_id, model_name, cost_usd_micros, completed_at
-from step"""
+STEPS = "select run_id::text, node, iteration, attempt, status, model_name, created_at from step"
 FACTS = "select epoch, sequence, id from fact_log order by sequence"
 ENTRIES = "select producer, epoch, sequence, id from entry order by producer, sequence, id"
 LEAVES = """select organization_id, count(*) as entries, count(distinct leaf_index) as leaves, max(leaf_index) as last,
@@ -56,7 +55,10 @@ async def check_runs(
 
 
 async def check_calls(platform: Platform, calls: Sequence[Call]) -> list[str]:
-    """No call arrived for a step that was committed, and none is missing."""
+    """No call arrived for a step that was committed, and none is missing.
+
+    Committed means: when the transaction began that stored the step's last attempt.
+    """
     ended: dict[str, datetime] = {}
     attempts: dict[str, int] = defaultdict(int)
     for row in await platform.query("execution", STEPS):
@@ -64,9 +66,9 @@ async def check_calls(platform: Platform, calls: Sequence[Call]) -> list[str]:
             continue
         key = f"{row['run_id']}:{row['node']}:{row['iteration']}"
         attempts[key] = max(attempts[key], row["attempt"])
-        ended[key] = max(row["completed_at"], ended.get(key, row["completed_at"]))
+        ended[key] = max(row["created_at"], ended.get(key, row["created_at"]))
     found = [
-        f"call {call.key} came {call.at - ended[call.key].timestamp():.3f} s after its step had ended"
+        f"call {call.key} came {call.at - ended[call.key].timestamp():.3f} s after its step was stored"
         for call in calls
         if call.key in ended and call.at > ended[call.key].timestamp()
     ]

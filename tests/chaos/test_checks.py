@@ -77,17 +77,17 @@ def call(key: str, seconds_after: float) -> Call:
     return Call((ENDED + timedelta(seconds=seconds_after)).timestamp(), key, "r", "s", 0, 1, None)
 
 
-async def test_calls_after_the_end_of_their_step_are_found() -> None:
+async def test_calls_for_a_step_that_is_stored_are_found() -> None:
     step = {
         "run_id": "r", "node": "s", "iteration": 0, "attempt": 1, "status": "completed", "model_name": "",
-        "completed_at": ENDED,
+        "created_at": ENDED,
     }  # fmt: skip
 
     async def found(steps: list[Any], *calls: Call) -> list[str]:
         return await checks.check_calls(platform({("execution", checks.STEPS): steps}), calls)
 
     assert await found([step], call("r:s:0", -2), call("r:s:0", -1)) == []
-    assert "after its step had ended" in (await found([step], call("r:s:0", -1), call("r:s:0", 0.5)))[0]
+    assert "after its step was stored" in (await found([step], call("r:s:0", -1), call("r:s:0", 0.5)))[0]
     assert "has no step" in (await found([], call("r:s:0", -1)))[0]
     assert "without its calls" in (await found([step | {"attempt": 2}], call("r:s:0", -1)))[0]
     assert await found([step | {"model_name": "a-model"}]) == []
