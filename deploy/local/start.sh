@@ -7,6 +7,8 @@ stamp_is_newest() {
     done
 }
 
+# Without cached bytecode each start would compile a thousand modules anew.
+unset PYTHONDONTWRITEBYTECODE
 case $kind in
     remit) module=remit_cli ;;
     dev) module=remit_local.dev ;;
