@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 MICROS = 1_000_000
@@ -37,7 +38,7 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, em
         heading = column.removesuffix("_usd_micros").replace("_", " ")
         table.add_column(heading, overflow="fold", no_wrap=column in UNBROKEN)
     for row in shown:
-        table.add_row(*(text(column, row.get(column)) for column in columns))
+        table.add_row(*(escape(text(column, row.get(column))) for column in columns))
     console().print(table)
 
 
@@ -45,7 +46,8 @@ def print_fields(row: Mapping[str, Any], names: Sequence[str]) -> None:
     """Print some fields of one thing, one a line."""
     width = max(len(name) for name in names)
     for name in names:
-        console().print(f"[dim]{name.replace('_', ' '):{width}}[/]  {text(name, row.get(name))}", markup=True)
+        label = name.removesuffix("_usd_micros").replace("_", " ")
+        console().print(f"[dim]{label:{width}}[/]  {escape(text(name, row.get(name)))}")
 
 
 def text(name: str, value: Any) -> str:

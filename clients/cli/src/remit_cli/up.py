@@ -70,9 +70,9 @@ async def _detached(
             progress.show(running.children)
             if running.state == "ready":
                 break
-        if child.poll() is not None:
+        elif (code := child.poll()) is not None:  # and nobody else was faster
             said = (installation.folder / "logs" / OUTPUT).read_text(errors="replace").strip()
-            raise CliError(f"Remit did not start:\n{said[-3000:]}")
+            raise CliError(f"Remit did not start (exit code {code}); `remit logs` says more. {said[-3000:]}")
         if asyncio.get_running_loop().time() > deadline:
             raise CliError(f"Remit is not ready after {START_SECONDS} s; `remit status` and `remit logs` say more")
         await asyncio.sleep(_POLL_SECONDS)
