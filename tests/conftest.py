@@ -15,6 +15,8 @@ from tests.chaos.traffic import Traffic
 from tests.receiver import TraceReceiver
 from tests.town import Town
 
+from remit_local.loopback import free_port
+
 UNLIMITED = str(1_000_000)
 
 
@@ -35,6 +37,7 @@ def receiver() -> Iterator[TraceReceiver]:
 async def town(receiver: TraceReceiver, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
     """Six services, their servers, an agent, and two organizations. Only traces that a caller samples are recorded."""
     log: Path = tmp_path_factory.mktemp("agent") / "calls.jsonl"
+    execution_port = free_port()
     async with AsyncExitStack() as stack:
         agent_url = await stack.enter_async_context(logging_agent(log))
         told = {
@@ -44,9 +47,10 @@ async def town(receiver: TraceReceiver, tmp_path_factory: pytest.TempPathFactory
             "REMIT_GATEWAY_ORGANIZATION_RATE_PER_SECOND": UNLIMITED,
             "REMIT_OTLP_ENDPOINT": receiver.url,
             "REMIT_TRACE_SAMPLE_RATIO": "0",
+            "REMIT_EXECUTION_PORT": str(execution_port),
         }
         platform = await stack.enter_async_context(running_platform(told, processes=False))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         traffic = Traffic(session, platform.edge)
         made = [await traffic.organization(platform.operator_key, slug, agent_url) for slug in ("northern", "southern")]
-        yield Town(platform, traffic, *made)
+        yield Town(platform, traffic, made[0], made[1], told, execution_port)
