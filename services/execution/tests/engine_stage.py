@@ -199,6 +199,15 @@ class EngineStage:
                 await asyncio.sleep(0.02)
         return run
 
+    async def until_waiting_for_locks(self, count: int) -> None:
+        """Wait until so many statements of this database wait for a lock."""
+        waiting = (
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        )
+        async with asyncio.timeout(10):
+            while (await self.database.sql(waiting))[0][0] < count:  # noqa: ASYNC110  (the state is the server's)
+                await asyncio.sleep(0.02)
+
     async def steps(self, run_id: UUID) -> list[dict[str, Any]]:
         rows = await self.database.sql("select * from step where run_id = $1 order by step_number, attempt", run_id)
         return [dict(row) for row in rows]
