@@ -13,6 +13,9 @@ import aiohttp
 from tests.chaos.scenario import AGENTS, ORCHESTRATIONS, PlannedRun, agent_yaml, orchestration_yaml
 
 PAUSE_SECONDS = 0.25
+LONGEST_PAUSE_SECONDS = 2.0
+AT_ONCE = 32
+"""Requests on their way: what died is asked for again by callers who behave."""
 REQUEST_SECONDS = 20
 KNOWN_SECONDS = 30
 AGAIN = frozenset({429, 502, 503, 504})
@@ -40,6 +43,7 @@ class Traffic:
     session: aiohttp.ClientSession
     edge: str
     repeated: Counter[str] = field(default_factory=Counter)
+    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def organization(self, operator_key: str, slug: str, agent_url: str) -> Organization:
         """Make a tenant with its agents and orchestrations."""
@@ -80,9 +84,11 @@ class Traffic:
         self, method: str, path: str, key: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> dict[str, Any]:
         """One request, again and again while the edge is away or asks for it."""
+        pause = PAUSE_SECONDS
         while True:
             try:
-                status, answer = await self._once(method, path, key, body, headers or {})
+                async with self.room:
+                    status, answer = await self._once(method, path, key, body, headers or {})
             except (aiohttp.ClientError, TimeoutError) as error:
                 self.repeated[type(error).__name__] += 1
             else:
@@ -92,7 +98,8 @@ class Traffic:
                 if status not in AGAIN and code not in AGAIN_CODES:
                     raise RefusedError(f"{method} {path}: {status} {answer}")
                 self.repeated[f"{status} {code}"] += 1
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
 
     async def _once(
         self, method: str, path: str, key: str, body: Any, headers: dict[str, str]
