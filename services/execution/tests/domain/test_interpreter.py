@@ -176,6 +176,15 @@ def test_a_failed_item(item_error: OnError, status: RunStatus) -> None:
     assert finished.output == ([1] if status is RunStatus.COMPLETED else {"do": 1})
 
 
+def test_a_later_item_that_failed_first_stays_the_reason_once_the_earlier_one_is_given_up() -> None:
+    graph, given = graph_of(EACH, DO), {"items": [7, 8, 9]}
+    outcomes = items(i1=Outcome(StepStatus.FAILED, None, "odd"))
+    plan = next_work(graph, given, outcomes)
+    assert (end(plan).error_code, plan.skipped) == ("odd", (StepKey("do", 0),))
+    again = next_work(graph, given, outcomes | {StepKey("do", 0): Outcome(StepStatus.SKIPPED)})
+    assert (end(again), again.ready, again.skipped) == (end(plan), (), ())
+
+
 def test_a_branch_follows_the_first_condition_that_is_exactly_true() -> None:
     choose = BranchNode(
         id="choose", cases=((compile_template("${input.a}"), "one"), (compile_template("${input.n > 1}"), "two"))

@@ -194,7 +194,7 @@ class _Walk:
             return _failed("invalid_items", node)
         if len(items) > node.max_items:
             return _failed("too_many_items", node)
-        first_ready, running, outputs = len(self.ready), 0, []
+        first_ready, running, outputs, abandoned = len(self.ready), 0, [], None
         for index, item in enumerate(items):
             self.roots["item"] = item
             result = self.chain(node.body, index, item)
@@ -205,9 +205,14 @@ class _Walk:
                     break
             elif result.status == StepStatus.COMPLETED:
                 outputs.append(result.output)
+            elif result.status == StepStatus.SKIPPED:
+                abandoned = abandoned or result
             elif node.item_error == OnError.FAIL:
                 self.abandon(first_ready)
                 return result
+        if abandoned is not None:
+            del self.ready[first_ready:]  # they never were: no item takes the place of one that no longer counts
+            return abandoned
         return None if running else _Result(StepStatus.COMPLETED, outputs)
 
     def branch(self, node: BranchNode, iteration: int, before: Json) -> _Result | None:
@@ -268,19 +273,24 @@ class _Steps(Mapping[str, Json]):
 
 
 def _joined(node: ParallelNode, results: Mapping[str, _Result | None]) -> _Result | None:
+    """The verdict of a join. Where it had none yet when all of it was given up from outside, it is skipped, too."""
     ended = {name: result for name, result in results.items() if result is not None}
     won = {name: result.output for name, result in ended.items() if result.status == StepStatus.COMPLETED}
     failed = next((result for result in ended.values() if result.status == StepStatus.FAILED), None)
+    abandoned = next((result for result in ended.values() if result.status == StepStatus.SKIPPED), None)
     running = len(results) - len(ended)
     if node.join != JoinMode.ALL and len(won) >= node.needed:
         return _Result(StepStatus.COMPLETED, dict(list(won.items())[: node.needed]))
     if failed is not None and node.on_branch_error == OnError.FAIL:
         return failed
     if node.join == JoinMode.ALL:
-        if running:
-            return None
+        if running or abandoned is not None:
+            return None if running else abandoned
         return _Result(StepStatus.COMPLETED, won) if won else _failed("all_branches_failed", node)
-    return None if len(won) + running >= node.needed else _failed("quorum_not_reached", node)
+    lost = sum(1 for result in ended.values() if result.status == StepStatus.FAILED)
+    if len(results) - lost < node.needed:
+        return _failed("quorum_not_reached", node)
+    return None if running else abandoned
 
 
 def _failed(code: str, node: Node) -> _Result:
