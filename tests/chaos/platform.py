@@ -18,7 +18,6 @@ from typing import Any
 import asyncpg
 
 from chassis.migration import role
-from contracts.catalog import SERVICES
 from remit_local.loopback import first_answer, free_port
 from remit_local.platform.installation import Installation
 from remit_local.platform.roster import edge_is_ready
@@ -174,6 +173,3 @@ async def running_platform(told: Mapping[str, str], *, processes: bool = True) -
         raise
     await platform.stop()
     shutil.rmtree(folder, ignore_errors=True)
-
-
-ALL_SERVICES = SERVICES
