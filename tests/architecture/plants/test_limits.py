@@ -64,7 +64,7 @@ REASONS = {
     "test_leaves": "tests stay on this machine, this one wanted '192.0.2.1'",
     "test_resolves": "tests stay on this machine, this one wanted 'remit.invalid'",
     "test_warns": "DeprecationWarning: old",
-    "test_forgets_to_await": "unraisable exception warnings",
+    "test_forgets_to_await": "unraisable",
 }
 
 
@@ -81,7 +81,7 @@ def report(copy: Path) -> str:
 @pytest.mark.parametrize(("test", "reason"), REASONS.items())
 def test_a_spoiled_test_fails_for_its_reason(report: str, test: str, reason: str) -> None:
     (line,) = [line for line in report.splitlines() if line.startswith("FAILED") and f"::{test} " in line]
-    assert reason in line
+    assert reason.lower() in line.lower()
 
 
 def test_a_test_that_stays_passes(report: str) -> None:
