@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,13 @@ class PlatformError(Exception):
 class Platform:
     """Starts, watches and kills; `told` is what its operator sets in the environment."""
 
-    def __init__(self, folder: Path, told: Mapping[str, str], *, processes: bool = True) -> None:
+    def __init__(
+        self, folder: Path, told: Mapping[str, str], *, processes: bool = True, wrap: Sequence[str] = ()
+    ) -> None:
         self.installation = Installation(folder, edge_port=free_port())
         self.folder = self.installation.folder
         self._told, self._flags = told, ("--processes",) if processes else ()
+        self._wrap = tuple(wrap)
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._starts = 0
 
@@ -57,7 +60,8 @@ class Platform:
         self._starts += 1
         arguments = (str(self.folder), "--port", str(self.installation.edge_port), *self._flags)
         command = Command(
-            self.installation.python("remit_local.platform.keep", *arguments), {**os.environ, **self._told}
+            (*self._wrap, *self.installation.python("remit_local.platform.keep", *arguments)),
+            {**os.environ, **self._told},
         )
         logs = self.folder / "logs"
         logs.mkdir(mode=0o700, exist_ok=True)
