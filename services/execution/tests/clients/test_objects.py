@@ -52,3 +52,12 @@ async def test_without_a_place_or_a_key_nothing_is_kept(tmp_path: Path) -> None:
         await nothing.put(new_id(), new_id(), b"x")
     with pytest.raises(UnavailableError):
         await nothing.get("key")
+
+
+async def test_a_disk_that_takes_no_more_is_told_and_keeps_no_half_object(tmp_path: Path) -> None:
+    objects, organization_id, run_id = DirectoryObjects(tmp_path, KEYRING), new_id(), new_id()
+    (tmp_path / str(organization_id)).write_bytes(b"a file where a folder has to be")
+    with pytest.raises(UnavailableError, match="cannot keep this now") as refusal:
+        await objects.put(organization_id, run_id, b"river")
+    assert refusal.value.code == "object_store_unavailable"
+    assert len(_files(tmp_path)) == 1

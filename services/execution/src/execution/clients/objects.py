@@ -55,7 +55,7 @@ class DirectoryObjects:
         self._directory, self._keyring = directory, keyring
 
     async def put(self, organization_id: UUID, run_id: UUID, content: bytes) -> str:
-        """Keep the bytes; TooLargeError above 4 MB."""
+        """Keep the bytes; TooLargeError above 4 MB, UnavailableError where the disk takes no more."""
         if len(content) > OBJECT_BYTES:
             raise TooLargeError(f"A payload has at most {OBJECT_BYTES} bytes, not {len(content)}.")
         key = f"{organization_id}/{run_id}/{hashlib.sha256(content).hexdigest()}"
@@ -71,15 +71,15 @@ class DirectoryObjects:
         if path.exists():
             return
         sealed = self._keyring.seal(content, key)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, name = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            for part in (sealed.kek_id.encode(), sealed.wrapped_key):
-                file.write(len(part).to_bytes(_LENGTH_BYTES, "big") + part)
-            file.write(sealed.ciphertext)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _write_whole(path, sealed)
+        except OSError as error:
+            raise UnavailableError(
+                f"The object store cannot keep this now: {error.strerror}.",
+                code="object_store_unavailable",
+                retry_after_seconds=5,
+            ) from error
 
     def _read(self, key: str) -> bytes:
         try:
@@ -89,6 +89,21 @@ class DirectoryObjects:
         kek_id, rest = _part(stored)
         wrapped_key, ciphertext = _part(rest)
         return self._keyring.open(Sealed(ciphertext, wrapped_key, kek_id.decode()), key)
+
+
+def _write_whole(path: Path, sealed: Sealed) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for part in (sealed.kek_id.encode(), sealed.wrapped_key):
+                file.write(len(part).to_bytes(_LENGTH_BYTES, "big") + part)
+            file.write(sealed.ciphertext)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)  # half a file on a full disk would keep it full
+        raise
 
 
 def _part(stored: bytes) -> tuple[bytes, bytes]:

@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 
 from chassis.clock import utc_now
-from chassis.errors import RefusalError
+from chassis.errors import RefusalError, UnavailableError
 from chassis.ids import new_id
 from chassis.telemetry import logger, span
 from execution.clients.agents import AgentCall, AgentError, AgentErrorCode, AgentResult, AgentRunner
@@ -152,7 +152,7 @@ class Attempts:
                 attempt.fail(error.code, error.message, retryable=error.retryable)
                 attempt.retry_after_seconds = error.retry_after_seconds or 0.0
             except RefusalError as error:
-                attempt.fail(error.code, error.detail)
+                attempt.fail(error.code, error.detail, retryable=isinstance(error, UnavailableError))
             except CredentialError as error:
                 attempt.fail(AgentErrorCode.UNAUTHORIZED, str(error))
             except Exception as error:  # noqa: BLE001  (a step must not take the worker with it)
