@@ -43,7 +43,10 @@ def _has_namespaces() -> bool:
     )
 
 
-pytestmark = pytest.mark.skipif(not _has_namespaces(), reason="this machine lets nobody make namespaces with a tmpfs")
+pytestmark = [
+    pytest.mark.skipif(not _has_namespaces(), reason="this machine lets nobody make namespaces with a tmpfs"),
+    pytest.mark.xdist_group("platform"),
+]
 
 
 class SmallDisks:
