@@ -6,8 +6,10 @@ an engine answers, else private servers. Under xdist the controlling process own
 
 import os
 import shutil
+import sys
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import astuple, dataclass
 from multiprocessing.connection import Client, Listener
@@ -18,7 +20,7 @@ import pytest
 
 from remit_local.environment import setting
 from remit_local.postgres import Postgres
-from remit_local.process import is_alive, process_table
+from remit_local.process import ServerError, is_alive, process_table
 from remit_local.rabbitmq import RabbitMQ
 
 _FOLDER_PREFIX = "remit-tests-"
@@ -42,14 +44,22 @@ class SessionServers:
         self._lock = threading.Lock()
         self._cleanup = ExitStack()
         self._servers: Servers | None = None
+        self._failure: Exception | None = None
+        self._told = False
         self._folder: Path | None = None
         self._listener: Listener | None = None
 
     def get(self) -> Servers:
-        """Return the servers, started when they are not yet."""
+        """Return the servers, started when they are not yet; what failed once fails everybody, and is not tried again."""
         with self._lock:
+            if self._failure is not None:
+                raise self._failure
             if self._servers is None:
-                self._servers = _configured() or self._start()
+                try:
+                    self._servers = _configured() or self._start()
+                except Exception as error:
+                    self._failure = error
+                    raise
             return self._servers
 
     def address(self) -> str:
@@ -77,16 +87,13 @@ class SessionServers:
     def _start_private(self, folder: Path) -> Servers:
         postgres = Postgres(folder / "postgres", fsync=False, max_connections=300)
         rabbitmq = RabbitMQ(folder / "rabbitmq")
-        # Both at once: on a fresh machine each takes seconds of mostly its own core.
-        starting = threading.Thread(target=postgres.start)
-        starting.start()
         self._cleanup.callback(postgres.kill)
         self._cleanup.callback(rabbitmq.kill)
-        try:
+        # Both at once: on a fresh machine each takes seconds of mostly its own core.
+        with ThreadPoolExecutor(1) as beside:
+            starting = beside.submit(postgres.start)
             rabbitmq.start(timeout_seconds=180)
-        finally:
-            starting.join()
-        postgres.start()
+            starting.result()
         return Servers(postgres.superuser_url, rabbitmq.amqp_url, rabbitmq.stream_url)
 
     def _private_folder(self) -> Path:
@@ -106,8 +113,15 @@ class SessionServers:
             with suppress(OSError), asking:
                 try:
                     asking.send(astuple(self.get()))
-                except Exception as error:  # noqa: BLE001 the worker that asked has to hear of it
+                except Exception as error:  # noqa: BLE001  (the worker that asked has to hear of it)
+                    self._tell(error)
                     asking.send(str(error))
+
+    def _tell(self, error: Exception) -> None:
+        """Say once, where a person reads it, what a worker's own report would lose."""
+        if not self._told:
+            self._told = True
+            sys.stderr.write(f"\nno test servers: {error}\n")
 
 
 def _write_owner(folder: Path) -> None:
@@ -171,10 +185,13 @@ def servers(pytestconfig: pytest.Config) -> Servers:
 def _ask(config: pytest.Config) -> Servers:
     owner = config.stash.get(_OWNER, None)
     if owner is not None:
-        return owner.get()
+        try:
+            return owner.get()
+        except ServerError as error:
+            raise pytest.UsageError(f"no test servers: {error}") from error
     worker_input: dict[str, str] = config.workerinput  # type: ignore[attr-defined]
     with Client(worker_input[_ADDRESS], "AF_UNIX") as controller:
         answer = controller.recv()
     if isinstance(answer, str):
-        raise pytest.UsageError(f"no test servers: {answer}")
+        pytest.exit(f"no test servers: {answer}", returncode=3)
     return Servers(*answer)

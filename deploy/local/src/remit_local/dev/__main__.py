@@ -19,7 +19,23 @@ def _check(chosen: argparse.Namespace, _rest: list[str]) -> int:
     return check(chosen.names)
 
 
+def _say(line: str) -> None:
+    sys.stderr.write(f"dev: {line}\n")
+
+
+def _install_servers() -> None:
+    """Install what tests and benchmarks run on; where that can't be, whoever needs it says so once more."""
+    from remit_local.platform.keep import install_missing
+    from remit_local.process import ServerError
+
+    try:
+        install_missing(_say, with_model=True)
+    except ServerError as error:
+        _say(str(error))
+
+
 def _test(chosen: argparse.Namespace, rest: list[str]) -> int:
+    _install_servers()
     return show([program("pytest"), "-n", str(chosen.workers), "-m", "not chaos", *chosen.paths, *rest])
 
 
@@ -30,10 +46,12 @@ def _bench(chosen: argparse.Namespace, rest: list[str]) -> int:
     if chosen.name not in scripts:
         sys.stdout.write("".join(f"{name}\n" for name in scripts) or "no benchmark yet\n")
         return 0 if chosen.name is None else 2
+    _install_servers()
     return show([sys.executable, str(scripts[chosen.name]), *rest])
 
 
 def _chaos(chosen: argparse.Namespace, rest: list[str]) -> int:
+    _install_servers()
     numbers = ["--kills", str(chosen.kills), "--seed", str(chosen.seed)]
     return show([program("pytest"), "-q", "-s", "-n0", "-m", "chaos", "tests/chaos", *numbers, *rest])
 
