@@ -133,8 +133,14 @@ class Link:
         await self.client.authenticate(place.vhost, place.user, place.password)
 
     async def _close_stream(self) -> None:
-        async with asyncio.timeout(2):
-            await self.client.close()
+        try:
+            async with asyncio.timeout(2):
+                await self.client.close()
+        finally:
+            # The library leaves the socket open when the broker closed first, or when its closing is interrupted.
+            connection = self.client._conn  # noqa: SLF001
+            if connection is not None and connection._writer is not None:  # noqa: SLF001
+                connection._writer.transport.abort()  # noqa: SLF001
 
     async def _close(self) -> None:
         if self._probe:
