@@ -181,7 +181,7 @@ class EngineStage:
     async def dispatch(self, place: Place, *run_ids: UUID, token: int = 0) -> None:
         """Put messages on the queue as admission does."""
         line = await Line.open(self.servers.amqp_url, queue=self.queue)
-        assert all(await line.publish([Dispatch(place.organization_id, run_id, token) for run_id in run_ids]))
+        assert all(await line.publish([Dispatch(place.organization_id, 30, run_id, token) for run_id in run_ids]))
         await line.close()
 
     async def run(self, run_id: UUID) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class SessionServers:
         self._listener: Listener | None = None
 
     def get(self) -> Servers:
-        """Return the servers, started when they are not yet; what failed once fails everybody, and is not tried again."""
+        """Return the servers, started when they are not yet; what failed once fails everybody who asks."""
         with self._lock:
             if self._failure is not None:
                 raise self._failure

@@ -31,7 +31,7 @@ RUN = """create table run (
   cancel_requested_at timestamptz, cancel_reason text,
   created_at timestamptz not null default now(), updated_at timestamptz not null default now(),
   version integer not null default 1,
-  primary key (retention_class, id),
+  primary key (id, retention_class),
   constraint run_execution_type_check check (execution_type in ('agent', 'orchestration')),
   constraint run_subject_check check ((execution_type = 'agent') = (agent_id is not null)
     and (execution_type = 'orchestration') = (orchestration_id is not null)),

@@ -31,20 +31,20 @@ async def queue(servers: Servers, anyio_backend: object) -> AsyncIterator[str]:
 
 
 def some(count: int) -> list[Dispatch]:
-    return [Dispatch(new_id(), new_id(), number) for number in range(count)]
+    return [Dispatch(new_id(), 30, new_id(), number) for number in range(count)]
 
 
 async def take(inbox: asyncio.Queue[Delivery], count: int) -> list[Delivery]:
     return [await asyncio.wait_for(inbox.get(), 10) for _ in range(count)]
 
 
-def test_a_dispatch_is_forty_bytes_in_a_fixed_order() -> None:
+def test_a_dispatch_is_42_bytes_in_a_fixed_order() -> None:
     organization_id, run_id = UUID(int=1), UUID(int=2)
-    body = Dispatch(organization_id, run_id, 3).to_bytes()
-    assert body == organization_id.bytes + run_id.bytes + struct.pack(">q", 3)
-    assert len(body) == 40
-    assert Dispatch.of(body) == (organization_id, run_id, 3)
-    with pytest.raises(ValueError, match="40 bytes"):
+    body = Dispatch(organization_id, 365, run_id, 3).to_bytes()
+    assert body == organization_id.bytes + struct.pack(">h", 365) + run_id.bytes + struct.pack(">q", 3)
+    assert len(body) == 42
+    assert Dispatch.of(body) == (organization_id, 365, run_id, 3)
+    with pytest.raises(ValueError, match="42 bytes"):
         Dispatch.of(body[:-1])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -22,7 +23,7 @@ async def _plan(stage: Stage, place: Place, statement: str, *values: Any) -> str
     async with stage.database.connect() as connection, connection.transaction():
         await connection.execute("set local enable_seqscan = off")
         await connection.execute("select set_config('app.organization_id', $1, true)", str(place.organization_id))
-        return str(await connection.fetchval(f"explain (format json, analyze) {statement}", *values))
+        return str(await connection.fetchval(f"explain (format json, analyze, buffers) {statement}", *values))
 
 
 def _nodes(plan: str) -> list[dict[str, Any]]:
@@ -46,12 +47,25 @@ async def test_the_newest_runs_come_from_the_index_unsorted(stage: Stage, place:
     assert all("organization_id" in node["Index Cond"] for node in read)
 
 
-async def test_a_run_is_found_by_its_id_in_one_partition_per_class(stage: Stage, place: Place) -> None:
+async def _copy_run(stage: Stage, run_id: UUID, count: int) -> None:
+    """More runs like this one, with ids of the same month."""
+    ids = [new_id() for _ in range(count)]
+    await stage.sql(
+        """insert into run select (jsonb_populate_record(run, jsonb_build_object('id', more))).* from run
+        cross join unnest($2::uuid[]) as more where run.id = $1""",
+        run_id, ids,
+    )  # fmt: skip
+    await stage.sql("analyze run")
+
+
+async def test_finding_a_run_by_its_id_costs_the_same_however_many_there_are(stage: Stage, place: Place) -> None:
     await make_agent(stage, place)
     run = await start(stage, place.caller())
+    await _copy_run(stage, run.id, 5_000)
     plan = await _plan(stage, place, f"select id from run where id = '{run.id}'")
     scans = [node for node in _nodes(plan) if node["Node Type"].startswith("Index")]
-    assert len(scans) == 4
+    assert len(scans) == 4  # one partition per class
+    assert sum(node["Shared Hit Blocks"] + node["Shared Read Blocks"] for node in scans) < 30
 
 
 async def test_agents_by_workspace_and_status_use_their_index(stage: Stage, place: Place) -> None:

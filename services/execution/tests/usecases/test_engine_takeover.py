@@ -122,7 +122,7 @@ async def test_a_worker_that_lost_its_run_stores_nothing(engine: EngineStage) ->
     place = await engine.place()
     run_id = await engine.queue_run(place, await engine.agent(place, "one"))
     early, late = await open_rows(engine, "early"), await open_rows(engine, "late")
-    dispatch = Dispatch(place.organization_id, run_id, 0)
+    dispatch = Dispatch(place.organization_id, 30, run_id, 0)
     held = (await early.claim([(dispatch, False)]))[0]
     assert held is not None
     assert await late.claim([(dispatch, False)]) == [None]  # a duplicate never steals
@@ -144,7 +144,7 @@ async def test_a_write_whose_answer_was_lost_is_not_stored_twice(engine: EngineS
     place = await engine.place()
     run_id = await engine.queue_run(place, await engine.agent(place, "one"))
     rows = await open_rows(engine, "one")
-    held = (await rows.claim([(Dispatch(place.organization_id, run_id, 0), False)]))[0]
+    held = (await rows.claim([(Dispatch(place.organization_id, 30, run_id, 0), False)]))[0]
     assert held is not None
     calls = 0
 
@@ -169,7 +169,7 @@ async def test_one_bad_item_of_a_batch_does_not_stop_the_others(engine: EngineSt
     what = await engine.agent(place, "one")
     run_ids = [await engine.queue_run(place, what) for _ in range(3)]
     rows = await open_rows(engine, "one")
-    claimed = await rows.claim([(Dispatch(place.organization_id, run_id, 0), False) for run_id in run_ids])
+    claimed = await rows.claim([(Dispatch(place.organization_id, 30, run_id, 0), False) for run_id in run_ids])
     writes = Batches(rows.write)
     held = [run for run in claimed if run is not None]
     items = [RunWrite(run) for run in held]

@@ -1,4 +1,4 @@
-"""Which runs are to be worked on: 40 bytes per run on a private quorum queue, published and acknowledged in batches.
+"""Which runs are to be worked on: 42 bytes per run on a private quorum queue, published and acknowledged in batches.
 
 aio-pika and aiormq write and drain one frame at a time; a batch in one write is 1.6 times the runs per second. What is
 used of aiormq below its public methods (`Channel.lock`, `delivery_tag`, `confirmations`, `create_future`,
@@ -30,7 +30,7 @@ CONFIRM_SECONDS = 10.0
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 
-_BODY = struct.Struct(">16s16sq")
+_BODY = struct.Struct(">16sh16sq")
 _FRAME = struct.Struct(">BHI")
 _ANSWER = struct.Struct(">BHIHHQBB")
 """A method frame of class 60: 80 acknowledges, 90 rejects; the last octet but one is `multiple` or `requeue`."""
@@ -38,23 +38,24 @@ _END = b"\xce"
 
 
 class Dispatch(NamedTuple):
-    """A run to work on; `token` is what its row held when it was dispatched."""
+    """A run to work on: the whole key of its row, and in `token` what the row held when it was dispatched."""
 
     organization_id: UUID
+    retention_class: int
     run_id: UUID
     token: int
 
     def to_bytes(self) -> bytes:
-        """Its 40 bytes."""
-        return _BODY.pack(self.organization_id.bytes, self.run_id.bytes, self.token)
+        """Its 42 bytes."""
+        return _BODY.pack(self.organization_id.bytes, self.retention_class, self.run_id.bytes, self.token)
 
     @classmethod
     def of(cls, body: bytes) -> Self:
         """The dispatch in these bytes; ValueError when they are none."""
         if len(body) != _BODY.size:
             raise ValueError(f"a dispatch has {_BODY.size} bytes, not {len(body)}")
-        organization_id, run_id, token = _BODY.unpack(body)
-        return cls(UUID(bytes=organization_id), UUID(bytes=run_id), token)
+        organization_id, retention_class, run_id, token = _BODY.unpack(body)
+        return cls(UUID(bytes=organization_id), retention_class, UUID(bytes=run_id), token)
 
 
 class Delivery(NamedTuple):

@@ -57,6 +57,8 @@ from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
 join run r on r.retention_class = i.retention_class and r.id = i.id where i.retention_class {FEW}"""  # noqa: S608
 _DISPATCHED = """select r.organization_id, r.workspace_id, r.retention_class, r.id, r.token from run r
 where r.status = 'queued' and r.dispatched_at is not null"""
+# Of each workspace its even share of what may be taken, so that a round reads about twice as much as it takes, however
+# many workspaces wait and however long. What others leave over is shared in the next round, a hundredth second later.
 _BACKLOG = f"""{SPOTS}, room as materialized (
   select spot.*, coalesce(w.max_concurrent_executions, {FREE_TIER_CONCURRENCY}) - (
     select count(*) from run r where r.organization_id = spot.organization_id
@@ -68,15 +70,18 @@ from room cross join lateral (
   select r.retention_class, r.id, r.token, r.priority from run r
   where r.organization_id = room.organization_id and r.workspace_id = room.workspace_id and r.status = 'queued'
     and r.dispatched_at is null
-  order by r.priority desc, r.id limit least(greatest(room.places, 0), $1)) q
+  order by r.priority desc, r.id
+  limit least(greatest(room.places, 0), 1 + 2 * $1::integer / (select count(*) from room))) q
 order by room.organization_id, room.workspace_id, q.priority desc, q.id"""  # noqa: S608  (numbers of our own)
-_TAKE = f"""update run set dispatched_at = now()
-where (retention_class, id) in (
+# `case` hides the status from the planner, which would else walk all that is queued for each run.
+_TAKE = f"""with waiting as (
   select r.retention_class, r.id from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
   join run r on r.retention_class = i.retention_class and r.id = i.id
-  where i.retention_class {FEW} and r.status = 'queued' and r.dispatched_at is null
-  order by r.id for update of r skip locked)
-returning id"""  # noqa: S608
+  where i.retention_class {FEW} and case r.status when 'queued' then r.dispatched_at is null end
+  order by r.id for update of r skip locked
+)
+update run r set dispatched_at = now() from waiting
+where r.retention_class = waiting.retention_class and r.id = waiting.id returning r.id"""  # noqa: S608
 _AGAIN = """update run r set dispatched_at = {when} from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
 where i.retention_class between 0 and 9999 and r.retention_class = i.retention_class and r.id = i.id
   and r.status = 'queued'"""
@@ -94,7 +99,7 @@ class Candidate(NamedTuple):
     @property
     def dispatch(self) -> Dispatch:
         """Its message."""
-        return Dispatch(self.organization_id, self.id, self.token)
+        return Dispatch(self.organization_id, self.retention_class, self.id, self.token)
 
 
 def take_turns(backlog: Iterable[Candidate], count: int) -> list[Candidate]:

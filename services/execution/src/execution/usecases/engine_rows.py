@@ -36,18 +36,19 @@ _SESSION = KEYED_PLANS | {
 # Always true, but of ten rows it lets the planner expect one: then it looks each up by its key instead of reading all.
 FEW = "between 0 and 9000000000000000000"
 
+# `case` hides the status from the planner, which would else walk all open runs of the organization for each of these.
 _CLAIM = f"""with asked as (
-  select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::boolean[])
-    as a(organization_id, id, token, redelivered) where a.token {FEW}
+  select * from unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::bigint[], $5::boolean[])
+    as a(organization_id, retention_class, id, token, redelivered) where a.token {FEW}
 ), free as (
   select r.retention_class, r.id, r.status from asked a
-  join run r on r.organization_id = a.organization_id and r.id = a.id
-  where r.status in ('queued', 'running', 'cancelling')
-    and (r.token = a.token or a.redelivered or r.lease_until < now())
+  join run r on r.organization_id = a.organization_id and r.retention_class = a.retention_class and r.id = a.id
+  where case when r.status in ('queued', 'running', 'cancelling')
+    then r.token = a.token or a.redelivered or r.lease_until < now() end
   order by r.id for update of r
 )
 update run r set status = case r.status when 'queued' then 'running' else r.status end, token = r.token + 1,
-  started_at = coalesce(r.started_at, now()), worker_id = $5, lease_until = now() + interval '{LEASE_SECONDS} s',
+  started_at = coalesce(r.started_at, now()), worker_id = $6, lease_until = now() + interval '{LEASE_SECONDS} s',
   takeovers = case free.status when 'queued' then 0 else r.takeovers + 1 end, updated_at = now(),
   version = r.version + 1
 from free where r.retention_class = free.retention_class and r.id = free.id
@@ -257,6 +258,7 @@ class Rows:
         ordered = sorted(set(asked))
         columns: list[list[Any]] = [
             [dispatch.organization_id for dispatch, _ in ordered],
+            [dispatch.retention_class for dispatch, _ in ordered],
             [dispatch.run_id for dispatch, _ in ordered],
             [dispatch.token for dispatch, _ in ordered],
             [redelivered for _, redelivered in ordered],

@@ -27,7 +27,7 @@ _REAP = f"""{SPOTS}, gone as (
 )
 update run r set lease_until = now() + make_interval(secs => $2), dispatched_at = now() from locked
 where r.retention_class = locked.retention_class and r.id = locked.id and r.status in ('running', 'cancelling')
-returning r.organization_id, r.id, r.token"""  # noqa: S608  (statuses of our own)
+returning r.organization_id, r.retention_class, r.id, r.token"""  # noqa: S608  (statuses of our own)
 
 
 async def reap(addresses: Addresses) -> list[UUID]:
@@ -39,7 +39,7 @@ async def reap(addresses: Addresses) -> list[UUID]:
             line = await Line.open(addresses.amqp_url, queue=addresses.queue)
             try:
                 # What does not arrive has its lease run out once more.
-                await line.publish([Dispatch(row["organization_id"], row["id"], row["token"]) for row in rows])
+                await line.publish([Dispatch(*row) for row in rows])
             finally:
                 await line.close()
             reaped += [row["id"] for row in rows]
