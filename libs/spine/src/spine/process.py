@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -39,9 +40,20 @@ def main(build: Callable[[S], Service], settings: type[S], service: str) -> None
 
 def run(services: Sequence[Service], role: str, ready: Callable[[], None] = lambda: None) -> None:
     """Run these services in this process until SIGTERM or SIGINT; exits with 1 when one of them ends by itself."""
+    _collect_less_often()
     failed = uvloop.run(_until_signal(services, role, ready))
     if failed is not None:
         sys.exit(f"remit: {failed}")
+
+
+def _collect_less_often() -> None:
+    """Leave what was imported out of garbage collection, and look for cycles a thirtieth as often as Python would.
+
+    Requests and runs leave hardly any cycles; looking for them took a fifth of a busy worker's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 async def _until_signal(services: Sequence[Service], role: str, ready: Callable[[], None]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import orjson
@@ -124,7 +124,7 @@ class Attempts:
         except UnknownPriceError as error:
             attempt.fail(error.code, error.detail)
             return
-        tokens, answer = _most_asked(agent, content), _max_output(agent)
+        tokens, answer = _most_asked(agent, content), agent.max_output_tokens
         cost = attempt.price.highest_cost_usd_micros(tokens, answer)
         attempt.estimate = Usage(cost_usd_micros=cost, tokens=tokens + answer, steps=1)
 
@@ -188,7 +188,7 @@ def _call(attempt: Attempt, agent: AgentVersion, credential: str | None) -> Agen
         config=agent.config,
         input=attempt.ready.input,
         deadline_seconds=attempt.seconds,
-        max_output_tokens=_max_output(agent),
+        max_output_tokens=agent.max_output_tokens,
         traceparent=attempt.run.traceparent,
         credential=credential,
     )
@@ -200,11 +200,6 @@ def _most_asked(agent: AgentVersion, content: bytes) -> int:
     schema = orjson.dumps(agent.config.get("output_schema"))
     asked = len(content) * (1 + instructions.count("${")) + len(instructions.encode()) + len(schema)
     return -(-asked // BYTES_PER_TOKEN)
-
-
-def _max_output(agent: AgentVersion) -> int:
-    model: Any = getattr(agent.spec, "model", None)
-    return int(model.max_output_tokens) if model is not None else 0
 
 
 def _count(attempt: Attempt, input_tokens: int, output_tokens: int) -> None:

@@ -50,6 +50,8 @@ class AgentVersion:
     retry: RetryPolicy | None
     limits: Limits
     graph: Graph
+    max_output_tokens: int
+    """What one call of its model may answer at most; 0 for agents without one."""
 
     @property
     def provider(self) -> str:
@@ -120,6 +122,7 @@ class Definitions:
             version = AgentVersion(
                 plain(row["id"]), plain(row["agent_id"]), row["semver"], config, spec, policy_of(spec.retry),
                 spec.limits.limits(), Graph.from_json(orjson.loads(row["graph"])),
+                spec.model.max_output_tokens if isinstance(spec, LlmAgent) else 0,
             )  # fmt: skip
             _keep(self._agents, key, version)
         return version
