@@ -210,6 +210,11 @@ async def _start_run(stage: AnyStage, caller: Caller) -> Call:
     return Call(body={"agent": agent["id"], "input": {"topic": "rivers"}})
 
 
+@EXAMPLES.of("start_runs")
+async def _start_runs(stage: AnyStage, caller: Caller) -> Call:
+    return Call(body={"items": [(await _start_run(stage, caller)).body]})
+
+
 @EXAMPLES.of("get_run", "list_steps", "cancel_run", "explain_run")
 async def _run(stage: AnyStage, caller: Caller) -> Call:
     return Call({"run_id": UUID((await a_run(stage, caller))["id"])})

@@ -120,6 +120,11 @@ class UnitOfWork:
         await self._raw.execute("release savepoint added")
         return row
 
+    async def add_all(self, rows: Sequence[Row]) -> None:
+        """Insert many rows now, of one table in one round trip."""
+        self._session.add_all(rows)
+        await self._session.flush()
+
     async def delete(self, row: Row) -> None:
         """Delete a row."""
         await self._session.delete(row)

@@ -90,15 +90,19 @@ async def bulk(
             raise
         except RefusalError as refusal:
             del results[index:]  # refused when its rows were written, after `do` had returned
-            results.append(
-                BulkResult(index, refusal.status, None, refusal.code, refusal.detail, refusal.errors)
-            )  # fmt: skip
-    _record_refusals(uow, operation, results)
+            results.append(refused(index, refusal))
+    record_refusals(uow, operation, results)
     return results
 
 
-def _record_refusals(uow: UnitOfWork, operation: str, results: Sequence[BulkResult[Any]]) -> None:
-    refused = Counter((one.status, one.code) for one in results if one.code)
-    for (status, code), count in refused.items():
+def refused(index: int, refusal: RefusalError) -> BulkResult[Any]:
+    """The result of an item that was refused."""
+    return BulkResult(index, refusal.status, None, refusal.code, refusal.detail, refusal.errors)
+
+
+def record_refusals(uow: UnitOfWork, operation: str, results: Sequence[BulkResult[Any]]) -> None:
+    """Publish one refused fact per code, with how many items it met."""
+    counted = Counter((one.status, one.code) for one in results if one.code)
+    for (status, code), count in counted.items():
         fields = {"operation": operation, "method": "POST", "path": "", "status": status, "code": code, "count": count}
         uow.emit(REFUSED[uow.settings.service].model_validate(fields))

@@ -18,6 +18,7 @@ from execution.api import (
     orchestrations,
     orchestrations_bulk,
     runs,
+    runs_bulk,
 )
 from execution.clients.agents import AgentKinds
 from execution.clients.http_agent import HttpRunner
@@ -61,6 +62,7 @@ def build(settings: Settings) -> Service:
             model_credentials.router,
             model_prices.router,
             runs.router,
+            runs_bulk.router,
         ],
         consumers=handlers_in(workspaces, subscriptions),
         jobs=[reap_leases, keep_months],

@@ -261,3 +261,38 @@ async def test_a_workspace_made_a_moment_ago_is_waited_for(stage: Stage, place: 
     assert (await asking).status == 201
     unknown = await stage.client(place.caller()).post("/v1/agents", {**body, "workspace": str(new_id())})
     assert (unknown.status, unknown.code, unknown.headers["retry-after"]) == (409, "not_yet_known", "1")
+
+
+async def test_many_runs_at_once_each_for_itself(stage: Stage, place: Place) -> None:
+    await make_agent(stage, place)
+    client = stage.client(place.caller())
+    good, unknown, unfit = BODY, {"agent": "nobody"}, {"agent": "writer", "input": {"topic": 3}}
+    keyed = {**BODY, "idempotency_key": "k1"}
+    body = {"items": [good, unknown, unfit, keyed, good]}
+    made = (await client.post("/v1/runs/bulk-create", body)).json()
+    assert [result["status"] for result in made["results"]] == [202, 404, 422, 202, 202]
+    assert (made["succeeded"], made["refused"]) == (3, 2)
+    kept = {result["item"]["id"] for result in made["results"] if result["item"]}
+    assert {str(row["id"]) for row in await runs_of(stage, place, 3)} == kept
+    told = await stage.types(place.organization_id)
+    assert told.count("run.queued.v1") == told.count("decision.recorded.v1") == 3
+    again = (await client.post("/v1/runs/bulk-create", {"items": [keyed]})).json()
+    assert again["results"][0]["item"]["id"] == made["results"][3]["item"]["id"]
+    reused = {"items": [{**keyed, "input": {"topic": "seas"}}]}
+    assert (await client.post("/v1/runs/bulk-create", reused)).json()["results"][0]["code"] == "idempotency_key_reused"
+    assert (await client.post("/v1/runs/bulk-create", {"items": [keyed, keyed]})).status == 422
+
+
+async def test_many_runs_stop_at_the_number_of_the_month(stage: Stage, place: Place) -> None:
+    await make_agent(stage, place)
+    client = stage.client(place.caller())
+    await stage.sql(
+        """insert into run_month (organization_id, month, runs)
+        values ($1, date_trunc('month', now() at time zone 'utc')::date, 99999)""",
+        place.organization_id,
+    )
+    made = (await client.post("/v1/runs/bulk-create", {"items": [BODY] * 3})).json()
+    assert [result["code"] for result in made["results"]] == ["", *["max_executions_per_month"] * 2]
+    assert len(await runs_of(stage, place, 1)) == 1
+    counted = await stage.sql("select runs from run_month where organization_id = $1", place.organization_id)
+    assert counted[0][0] == 100_000

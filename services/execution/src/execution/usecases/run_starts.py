@@ -57,17 +57,23 @@ async def start_run(
     subject = await find_subject(
         uow, request.kind, request.reference, workspace=request.workspace, semver=request.semver
     )
+    run = await prepare_run(uow, subject, request, rules=rules, objects=objects)
+    if idempotency_key is not None:
+        await remember_run(uow, idempotency_key, digest, run.id)
+    await uow.add(run)
+    announce_run(uow, run)
+    await count_run(uow)
+    return run
+
+
+async def prepare_run(uow: UnitOfWork, subject: Subject, request: RunRequest, *, rules: Rules, objects: Objects) -> Run:
+    """The row of a run that may be queued, still to be added; only a large input is stored already."""
     check_input(subject, request.input)
     run_id, decision_id = new_id(), new_id()
     decision = _decide(uow, subject, rules, request.trigger_type)
     inline, stored = await _keep_input(uow, objects, run_id, request.input)
     run = _new_run(uow, subject, request, run_id, decision, decision_id)
     run.input, run.input_ref = inline, stored
-    if idempotency_key is not None:
-        await remember_run(uow, idempotency_key, digest, run_id)
-    await uow.add(run)
-    _announce(uow, run)
-    await count_run(uow)
     return run
 
 
@@ -173,7 +179,8 @@ def _stored(decision: Decision) -> dict[str, Any]:
     }
 
 
-def _announce(uow: UnitOfWork, run: Run) -> None:
+def announce_run(uow: UnitOfWork, run: Run) -> None:
+    """Publish that the run is queued, and the decision that allowed it."""
     uow.emit(
         RunQueued(
             run_id=run.id,

@@ -32,6 +32,19 @@ select :organization_id, date_trunc('month', cast(:now as timestamptz) at time z
 from plan where most > 0
 on conflict (organization_id, month) do update set runs = counted.runs + 1
 where counted.runs < (select most from plan) returning runs""")
+_COUNT_RUNS = text("""with plan as (
+  select coalesce(
+    (select max_executions_per_month from subscription where status <> 'cancelled' limit 1), :free) as most
+), held as (
+  select organization_id, month, runs from run_month where organization_id = :organization_id
+    and month = date_trunc('month', cast(:now as timestamptz) at time zone 'utc')::date for update
+)
+update run_month counted set runs = least(held.runs + :wanted, greatest(held.runs, plan.most)) from held, plan
+where counted.organization_id = held.organization_id and counted.month = held.month
+returning counted.runs - held.runs""")
+_BEGIN_MONTH = text("""insert into run_month (organization_id, month, runs)
+values (:organization_id, date_trunc('month', cast(:now as timestamptz) at time zone 'utc')::date, 0)
+on conflict do nothing""")
 # One organization's agents are counted by one transaction at a time: there are few, and the number must hold.
 _COUNT_ALONE = text("select pg_advisory_xact_lock(hashtextextended('agents:' || cast(:organization_id as text), 0))")
 
@@ -79,3 +92,11 @@ async def count_run(uow: UnitOfWork) -> None:
     if not await uow.execute(_COUNT_RUN, values):
         most = (await read_allowance(uow)).runs_per_month
         raise LimitExceededError(f"Your plan allows {most} runs a month.", code="max_executions_per_month")
+
+
+async def count_runs(uow: UnitOfWork, wanted: int) -> int:
+    """Count so many more runs of this month (UTC), or as many as the plan still allows; returns how many."""
+    values = {"organization_id": uow.organization_id, "now": uow.now}
+    await uow.execute(_BEGIN_MONTH, values)
+    rows = await uow.execute(_COUNT_RUNS, {**values, "wanted": wanted, "free": FREE_RUNS_PER_MONTH})
+    return int(rows[0][0])
