@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
 from sqlalchemy import inspect
 
 from chassis.db import Row
 from chassis.uow import UnitOfWork
+from resources.bodies import In
 
 Changes = dict[str, tuple[Any, Any]]
 """Each changed column with its value before and after."""
 
 
-class PatchIn(BaseModel):
+class PatchIn(In):
     """The body of an update: declare each field with any default; only those the caller wrote count.
 
     A field whose type allows None can be emptied; null for any other is refused by its type.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     def given(self) -> dict[str, Any]:
         """The fields the caller wrote, null among them."""

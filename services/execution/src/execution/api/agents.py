@@ -8,9 +8,10 @@ from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
-from execution.api.units import in_unit, permit_for
+from chassis.units import in_unit, permit_for
 from execution.tables.agents import Agent, AgentVersion
 from execution.usecases import agent_files, agent_versions, agents
+from resources.bodies import Description, In, Name, Reference
 from resources.http import CountOut, ExpectedVersion, Listing
 from resources.listing import ListQuery
 from resources.versions import etag
@@ -18,17 +19,8 @@ from resources.versions import etag
 router = Router("agent", prefix="/v1/agents")
 
 Text = Annotated[str, Field(max_length=128 * 1024)]
-Name = Annotated[str, Field(min_length=1, max_length=100)]
-Description = Annotated[str, Field(max_length=2000)]
 Risk = Literal["low", "medium", "high", "critical"]
 Status = Literal["draft", "active", "deprecated"]
-Reference = Annotated[str, Field(max_length=100)]
-
-
-class In(BaseModel):
-    """A request's body: unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class AgentOut(BaseModel):

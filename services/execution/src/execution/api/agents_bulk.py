@@ -6,8 +6,9 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from chassis.http import Router, Uow
-from execution.api.agents import AgentOut, CreateAgentIn, In, UpdateAgentIn
+from execution.api.agents import AgentOut, CreateAgentIn, UpdateAgentIn
 from execution.usecases import agents
+from resources.bodies import In
 from resources.bulk import BulkOut, Items, bulk
 
 router = Router("agent", prefix="/v1/agents")

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from chassis.http import Router, Uow
 from chassis.sealing import Keyring
-from execution.api.agents import In, Name
 from execution.tables.model_credentials import ModelCredential
 from execution.usecases import model_credentials
+from resources.bodies import In, Name
 from resources.http import CountOut, ExpectedVersion, Listing
 from resources.listing import ListQuery
 from resources.versions import etag

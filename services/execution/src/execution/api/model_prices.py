@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from chassis.http import Router, Uow
 from execution.tables.model_prices import ModelPrice
 from execution.usecases import model_prices
+from resources.bodies import In
 from resources.http import CountOut, ExpectedVersion, Listing
 from resources.listing import ListQuery
 from resources.patches import PatchIn
@@ -57,10 +58,8 @@ class ModelPriceOut(BaseModel):
         return cls.model_validate(row)
 
 
-class CreateModelPriceIn(BaseModel):
+class CreateModelPriceIn(In):
     """A price; the exact name comes before a beginning, a longer beginning before a shorter, the latest before all."""
-
-    model_config = ConfigDict(extra="forbid")
 
     provider: Provider
     model_name: ModelName

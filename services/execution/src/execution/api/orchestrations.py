@@ -8,10 +8,11 @@ from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
-from execution.api.agents import ApplyIn, Description, In, Name, Reference, SetCurrentVersionIn, Status, Text
-from execution.api.units import in_unit, permit_for
+from chassis.units import in_unit, permit_for
+from execution.api.agents import ApplyIn, SetCurrentVersionIn, Status, Text
 from execution.tables.orchestrations import Orchestration, OrchestrationVersion
 from execution.usecases import orchestration_files, orchestration_versions, orchestrations
+from resources.bodies import Description, In, Name, Reference
 from resources.http import CountOut, ExpectedVersion, Listing
 from resources.listing import ListQuery
 from resources.versions import etag

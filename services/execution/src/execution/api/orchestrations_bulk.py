@@ -6,10 +6,10 @@ from uuid import UUID
 from pydantic import Field
 
 from chassis.http import Router, Uow
-from execution.api.agents import In
 from execution.api.agents_bulk import DeletedOut
 from execution.api.orchestrations import CreateOrchestrationIn, OrchestrationOut, UpdateOrchestrationIn, references_of
 from execution.usecases import orchestrations
+from resources.bodies import In
 from resources.bulk import BulkOut, Items, bulk
 
 router = Router("orchestration", prefix="/v1/orchestrations")

@@ -7,13 +7,13 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chassis.telemetry import trace_id
-from execution.api.agents import In, Reference
 from execution.clients.objects import Objects
 from execution.tables.runs import Run
 from execution.tables.steps import Step
 from execution.usecases.explaining import Explanation
 from execution.usecases.run_starts import RunRequest
 from execution.usecases.runs import read_payload
+from resources.bodies import In, Reference
 
 
 class StartRunIn(In):

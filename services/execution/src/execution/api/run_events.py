@@ -8,8 +8,8 @@ import orjson
 from fastapi import Request
 
 from chassis.http import caller_of
+from chassis.units import door_of, permit_of
 from chassis.uow import UnitOfWork
-from execution.api.units import door_of, permit_of
 from execution.domain.runs import FINAL
 from execution.tables.runs import Run
 from execution.tables.steps import Step

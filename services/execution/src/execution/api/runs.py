@@ -8,9 +8,9 @@ from fastapi import Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
 from chassis.http import Router, Uow, allow_seconds
+from chassis.units import in_unit, permit_of, rules_of
 from execution.api.run_bodies import CancelRunIn, ExplanationOut, RunOut, RunSummaryOut, StartRunIn, StepOut, StepsOut
 from execution.api.run_events import MAX_WATCH_SECONDS, stream_events
-from execution.api.units import in_unit, permit_of, rules_of
 from execution.clients.objects import Objects
 from execution.domain.runs import FINAL, RunStatus
 from execution.usecases import explaining, run_starts, runs

@@ -6,13 +6,13 @@ from fastapi import Request
 from pydantic import Field, model_validator
 
 from chassis.http import Router
-from execution.api.agents import In
+from chassis.units import in_unit, rules_of
 from execution.api.run_bodies import RunSummaryOut, StartRunIn
 from execution.api.runs import objects_of, signals_of
-from execution.api.units import in_unit, rules_of
 from execution.tables.runs import Run
 from execution.usecases import run_starts_bulk
 from execution.usecases.run_starts_bulk import Asked
+from resources.bodies import In
 from resources.bulk import BulkOut, BulkResult, Items
 
 router = Router("run", prefix="/v1/runs")

@@ -5,21 +5,20 @@ from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import Depends, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from chassis.http import Router, Uow
 from identity.tables.api_keys import ApiKey
 from identity.usecases import api_keys
+from resources.bodies import In
 from resources.http import CountOut, Listing
 from resources.listing import ListQuery
 
 router = Router("api_key", prefix="/v1/api-keys")
 
 
-class CreateApiKeyIn(BaseModel):
+class CreateApiKeyIn(In):
     """A key of a user (the caller, if neither is given), or of the organization itself with a role."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=100)
     user_id: UUID | None = None
@@ -32,10 +31,8 @@ class CreateApiKeyIn(BaseModel):
     expires_at: AwareDatetime | None = None
 
 
-class RotateApiKeyIn(BaseModel):
+class RotateApiKeyIn(In):
     """How long the old key works beside its successor."""
-
-    model_config = ConfigDict(extra="forbid")
 
     overlap_seconds: int = Field(
         int(api_keys.DEFAULT_OVERLAP.total_seconds()), ge=0, le=int(api_keys.MAX_OVERLAP.total_seconds())

@@ -9,11 +9,12 @@ from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from fastapi import Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from chassis.http import Router, Uow
 from identity.tables.organizations import Organization
 from identity.usecases import across, organizations
+from resources.bodies import In
 from resources.http import ExpectedVersion
 from resources.patches import PatchIn
 from resources.versions import etag
@@ -23,10 +24,8 @@ router = Router("organization", prefix="/v1")
 PlanTier = Literal["free", "pro", "enterprise"]
 
 
-class CreateOrganizationIn(BaseModel):
+class CreateOrganizationIn(In):
     """A tenant and its first owner."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=200)
     slug: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="Unique for ever.")

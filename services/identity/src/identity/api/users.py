@@ -5,11 +5,12 @@ from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import Depends, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from chassis.http import Router, Uow
 from identity.tables.users import User
 from identity.usecases import users
+from resources.bodies import In
 from resources.http import CountOut, ExpectedVersion, Listing
 from resources.listing import ListQuery
 from resources.patches import PatchIn
@@ -18,10 +19,8 @@ from resources.versions import etag
 router = Router("user", prefix="/v1/users")
 
 
-class InviteUserIn(BaseModel):
+class InviteUserIn(In):
     """Somebody to be added."""
-
-    model_config = ConfigDict(extra="forbid")
 
     email: str = Field(min_length=3, max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")
     name: str = Field("", max_length=200)

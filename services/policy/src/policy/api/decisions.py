@@ -5,12 +5,13 @@ from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from fastapi import Depends, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from chassis.http import Router, Uow
 from pdp.request import Decision as Verdict
 from policy.tables.decisions import Decision
 from policy.usecases import decisions
+from resources.bodies import In
 from resources.http import CountOut, Listing
 from resources.listing import ListQuery
 
@@ -46,10 +47,8 @@ class DecisionOut(BaseModel):
         return cls.model_validate(row, from_attributes=True)
 
 
-class PrincipalIn(BaseModel):
+class PrincipalIn(In):
     """Who would ask."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: Name
     kind: Literal["user", "api_key", "system"] = "user"
@@ -60,20 +59,16 @@ class PrincipalIn(BaseModel):
     mfa: bool = False
 
 
-class ResourceIn(BaseModel):
+class ResourceIn(In):
     """What it would be about."""
-
-    model_config = ConfigDict(extra="forbid")
 
     kind: Name
     id: Name = ""
     attr: dict[str, Any] = {}
 
 
-class RunIn(BaseModel):
+class RunIn(In):
     """The run it would be for."""
-
-    model_config = ConfigDict(extra="forbid")
 
     estimated_cost_usd: float | None = None
     depth: int | None = None
@@ -81,10 +76,8 @@ class RunIn(BaseModel):
     model: Name | None = None
 
 
-class SimulateDecisionIn(BaseModel):
+class SimulateDecisionIn(In):
     """A question."""
-
-    model_config = ConfigDict(extra="forbid")
 
     principal: PrincipalIn
     action: str = Field(description="A permission, such as `agent:execute`.", max_length=100)

@@ -5,11 +5,12 @@ from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from fastapi import Depends, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from chassis.http import Router, Uow
 from policy.tables.policies import Policy, PolicyAssignment
 from policy.usecases import policies
+from resources.bodies import In
 from resources.http import CountOut, ExpectedVersion, Listing
 from resources.listing import ListQuery
 from resources.patches import PatchIn
@@ -19,10 +20,8 @@ router = Router("policy", prefix="/v1/policies")
 MAX_RULES = 65_536
 
 
-class CreatePolicyIn(BaseModel):
+class CreatePolicyIn(In):
     """A document of rules."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=100)
     description: str = Field("", max_length=2000)
@@ -66,10 +65,8 @@ class PolicyOut(BaseModel):
         return cls.model_validate(row, from_attributes=True)
 
 
-class AssignPolicyIn(BaseModel):
+class AssignPolicyIn(In):
     """Whom a policy is for."""
-
-    model_config = ConfigDict(extra="forbid")
 
     assignee_type: Literal["team", "user"]
     assignee_id: UUID
