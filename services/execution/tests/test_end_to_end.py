@@ -15,7 +15,8 @@ from execution.settings import Settings
 from remit_local.testing import Servers
 from spine.testing.stage import Stage, staged
 
-pytestmark = pytest.mark.anyio
+# One queue serves the whole broker: two engines at once, each with a database of its own, would take each other's runs.
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("engine queue")]
 AGENT = """
 apiVersion: agent/v1
 kind: http

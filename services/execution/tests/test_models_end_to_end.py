@@ -24,7 +24,8 @@ from remit_local.testing import Servers
 from spine.testing.client import Client
 from spine.testing.stage import Stage, staged
 
-pytestmark = pytest.mark.anyio
+# One queue serves the whole broker: two engines at once, each with a database of its own, would take each other's runs.
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("engine queue")]
 SECRET = "sk-test-0123456789-wxyz"
 # A micro-dollar per token: eleven in and seven out, as the server counts, are eighteen.
 MICRO = {**PRICE, "input_usd_micros_per_million": 1_000_000, "output_usd_micros_per_million": 1_000_000}
