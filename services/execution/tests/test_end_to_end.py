@@ -52,7 +52,7 @@ async def agent(anyio_backend: object) -> AsyncIterator[HttpAgent]:
     made = HttpAgent()
     app = web.Application()
     app.router.add_post("/step", made.answer)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)  # some calls are meant to be left
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
