@@ -20,6 +20,7 @@ from remit_local.loopback import free_port
 UNLIMITED = str(1_000_000)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whoever needs the platform runs beside it, in one worker."""
     for item in items:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from services.execution.tests.engine_stage import EngineStage, make_engine_stage
+from services.execution.tests.engine_stage import EngineStage, echo, make_engine_stage
 
 from remit_local.testing import Servers
 
@@ -85,15 +85,20 @@ merge: {agent: merge}
 
 
 async def test_an_any_join_stops_the_slower_branch(engine: EngineStage) -> None:
-    place, stopped = await engine.place(), asyncio.Event()
+    place, begun, stopped = await engine.place(), asyncio.Event(), asyncio.Event()
 
     async def slow(question: dict[str, Any]) -> Any:
+        begun.set()
         try:
             await asyncio.sleep(60)
         finally:
             stopped.set()
 
-    engine.agents.behaviours["slow"] = slow
+    async def fast(question: dict[str, Any]) -> Any:
+        await begun.wait()  # else the slower one may be stopped before its call has arrived
+        return await echo(question)
+
+    engine.agents.behaviours |= {"slow": slow, "fast": fast}
     text = """pattern: parallel
 branches: [{id: a, agent: fast}, {id: b, agent: slow}]
 join: {mode: any}
