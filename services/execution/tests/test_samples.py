@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,10 +14,10 @@ AGENTS = sorted(SAMPLES.glob("*.agent.yaml"))
 ORCHESTRATIONS = sorted(SAMPLES.glob("*.orchestration.yaml"))
 
 
-def an_input(config_yaml: str) -> dict[str, str]:
-    """What a sample asks for: a short text for each property."""
+def an_input(config_yaml: str) -> dict[str, Any]:
+    """What a sample asks for: a short text for each property, or a list of them."""
     properties = (yaml.safe_load(config_yaml).get("input_schema") or {}).get("properties", {})
-    return dict.fromkeys(properties, "tea")
+    return {name: ["tea", "water"] if schema["type"] == "array" else "tea" for name, schema in properties.items()}
 
 
 @pytest.mark.anyio
@@ -33,7 +34,7 @@ async def test_every_sample_is_applied_once_and_can_be_run(stage: Stage, place: 
             run = await client.post("/v1/runs", {kind: name, "input": an_input(body["file"])})
             assert run.status == 202, run.body
             started.add(name)
-    assert started >= {"contact", "summarize", "write", "http-agent", "brief", "compare"}
+    assert started >= {"contact", "summarize", "write", "http-agent", "brief", "compare", "route", "collect", "refine"}
 
 
 def test_samples_ask_little_of_the_embedded_model() -> None:

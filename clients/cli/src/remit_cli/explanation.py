@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from remit_cli.show import console, dollars
-from remit_cli.watch import step_line
+from remit_cli.watch import step_line, step_name
 
 ENTRIES_SHOWN = 12
 _OUTPUT_CHARACTERS = 600
@@ -96,7 +96,7 @@ def _steps(steps: Sequence[Mapping[str, Any]]) -> Any:
         note = "  ".join(part for part in (step.get("model_name"), took) if part)
         branch = tree.add(
             step_line(
-                step["node"],
+                step_name(step["node"], step.get("iteration", 0)),
                 step["status"],
                 tokens=step["input_tokens"] + step["output_tokens"],
                 cost_usd_micros=step["cost_usd_micros"],

@@ -81,7 +81,7 @@ def _line(event: Event) -> str:
     told = event.data
     if event.name == "STEP_FINISHED":
         return step_line(
-            told["stepName"],
+            step_name(told["stepName"], told.get("iteration", 0)),
             told["status"],
             tokens=told["inputTokens"] + told["outputTokens"],
             cost_usd_micros=told["costUsdMicros"],
@@ -93,6 +93,11 @@ def _line(event: Event) -> str:
     if event.name == "RUN_ERROR":
         return f"[red]{escape(str(told.get('status', 'failed')))}[/] {escape(str(told.get('message', '')))}"
     return ""
+
+
+def step_name(node: str, iteration: int) -> str:
+    """Return what a step is called: its node, and from the second time round or item on its number."""
+    return f"{node} #{iteration + 1}" if iteration else node
 
 
 def step_line(

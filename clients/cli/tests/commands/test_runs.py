@@ -56,12 +56,14 @@ def test_waiting_ends_with_the_run_and_says_by_exit_code_how(edge: ScriptedEdge,
 def test_watching_prints_steps_and_the_end(edge: ScriptedEdge, remit: Terminal) -> None:
     step = {"stepName": "facts", "status": "completed", "attempt": 2, "inputTokens": 5, "outputTokens": 2}
     told = json.dumps(step | {"costUsdMicros": 12}).encode()
-    stream = b"id: 1\nevent: STEP_FINISHED\ndata: " + told + b"\n\n"
+    second = json.dumps(step | {"costUsdMicros": 0, "iteration": 1}).encode()
+    stream = b"".join(b"id: %d\nevent: STEP_FINISHED\ndata: %s\n\n" % at for at in enumerate((told, second)))
     end = b'id: ended\nevent: RUN_ERROR\ndata: {"status": "failed", "message": "no luck"}\n\n'
     edge.on("GET /v1/runs/r1", (200, RUN), (200, RUN | {"status": "failed"}))
     edge.on("GET /v1/runs/r1/events", (200, stream + end))
     result = remit("runs", "watch", "r1")
     assert "facts attempt 2  7 tokens  $0.000012" in result.stdout
+    assert "facts #2 attempt 2" in result.stdout
     assert "failed no luck" in result.stdout
     assert result.exit_code == RUN_NOT_COMPLETED
 

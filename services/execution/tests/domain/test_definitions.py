@@ -250,10 +250,10 @@ def test_problems_are_bounded_and_become_a_refusal_with_places() -> None:
 DOCUMENTED: dict[str, str | None] = {
     'pattern: sequential\nsteps: [{id: draft, agent: writer, in: {topic: "${input.topic}"}}, {id: edit, agent: editor, in: {text: "${steps.draft.output.text}"}}]': None,
     "pattern: parallel\nbranches: [{id: a, agent: legal}, {id: b, agent: risk}]\njoin: {mode: quorum, quorum: 2, on_branch_error: fail}\nmerge: {agent: summarizer}": None,
-    "pattern: router\nclassifier: {agent: triage}\nroutes: {billing: {agent: bill}, tech: {agent: tech}}\notherwise: {agent: desk}": "pattern",
+    "pattern: router\nclassifier: {agent: triage}\nroutes: {billing: {agent: bill}, tech: {agent: tech}}\notherwise: {agent: desk}": None,
     'pattern: supervisor\nsupervisor: lead\nworkers: [a, b]\nmax_rounds: 8\nstop_when: "true"': "pattern",
-    'pattern: map_reduce\nover: "${input.documents}"\nas: doc\nmap: {agent: reader}\nconcurrency: 8\nmax_items: 1000\nitem_error: skip\nreduce: {agent: merger, fan_in: 20}': "pattern",
-    "pattern: loop_until\nbody: {agent: coder}\njudge: {agent: reviewer}\nmax_iterations: 5\non_exhausted: fail": "pattern",
+    'pattern: map_reduce\nover: "${input.documents}"\nas: doc\nmap: {agent: reader}\nconcurrency: 8\nmax_items: 1000\nitem_error: skip\nreduce: {agent: merger, fan_in: 20}': "reduce.fan_in",
+    "pattern: loop_until\nbody: {agent: coder}\njudge: {agent: reviewer}\nmax_iterations: 5\non_exhausted: fail": None,
     "pattern: handoff\nstart: triage\nedges: {triage: [sales, support]}\nmax_handoffs: 6\ncontext: full": "pattern",
     "pattern: approval\nbefore: {agent: payer}\napprovers: {roles: [operator], count: 2, exclude_requester: true}\nbind: [amount]\nexpires: 24h\non_expire: reject": "pattern",
     "pattern: graph\nnodes: []\nedges: []": "pattern",

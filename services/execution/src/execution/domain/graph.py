@@ -66,7 +66,8 @@ class Graph:
         """The graph that `to_json` wrote; it was checked when it was compiled."""
         if value.get("format") != FORMAT:
             raise GraphError(f"a stored graph of format {value.get('format')!r} cannot be read here")
-        nodes = [_node_from_json(node) for node in value["nodes"]]
+        roots = (*ROOTS, *(node["item_name"] for node in value["nodes"] if "item_name" in node))
+        nodes = [_node_from_json(node, roots) for node in value["nodes"]]
         return cls(
             start=value["start"],
             nodes={node.id: node for node in nodes},
@@ -142,22 +143,22 @@ def _field_to_json(name: str, value: Any) -> Json:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _node_from_json(stored: Mapping[str, Json]) -> Node:
+def _node_from_json(stored: Mapping[str, Json], roots: tuple[str, ...]) -> Node:
     kind = NODE_KINDS.get(stored["kind"])
     if kind is None:
         raise GraphError(f"a stored node of kind {stored['kind']!r} cannot be read here")
-    fields = {name: _field_from_json(name, value) for name, value in stored.items() if name != "kind"}
+    fields = {name: _field_from_json(name, value, roots) for name, value in stored.items() if name != "kind"}
     node: Node = kind(**fields)
     return node
 
 
-def _field_from_json(name: str, value: Json) -> Any:
+def _field_from_json(name: str, value: Json, roots: tuple[str, ...]) -> Any:
     if name in _TEMPLATES:
-        return compile_template(value["template"], ROOTS)
+        return compile_template(value["template"], roots)
     if name == "retry":
         return RetryPolicy.from_json(value)
     if name == "cases":
-        return tuple((compile_template(template, ROOTS), chain) for template, chain in value)
+        return tuple((compile_template(template, roots), chain) for template, chain in value)
     if name == "branches":
         return tuple(value)
     return _ENUMS[name](value) if name in _ENUMS else value

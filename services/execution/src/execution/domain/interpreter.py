@@ -160,7 +160,7 @@ class _Walk:
             if not isinstance(node, LEAVES):
                 return self.container(node, iteration, before)
             if node.input is not None:
-                self.steps.iteration = iteration
+                self.steps.iteration, self.roots["previous"] = iteration, before
                 before = node.input.render(self.roots)
         except ExpressionError:
             return _failed(EXPRESSION_FAILED, node)
@@ -196,9 +196,9 @@ class _Walk:
             return _failed("too_many_items", node)
         first_ready, running, outputs, abandoned = len(self.ready), 0, [], None
         for index, item in enumerate(items):
-            self.roots["item"] = item
+            self.roots[node.item_name] = item
             result = self.chain(node.body, index, item)
-            del self.roots["item"]
+            del self.roots[node.item_name]
             if result is None:
                 running += 1
                 if running == node.concurrency:
@@ -232,6 +232,8 @@ class _Walk:
             if result is None or result.status != StepStatus.COMPLETED:
                 return result
             self.steps.iteration = iteration
+            if node.result is not None:
+                result = result._replace(output=self.steps[node.result]["output"])
             if node.until.render(self.roots) is True:
                 return result
             before = result.output

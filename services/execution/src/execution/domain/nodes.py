@@ -125,6 +125,8 @@ class MapNode:
     next: str | None = None
     over: Template
     body: str
+    item_name: str = "item"
+    """What the body's templates call the item."""
     concurrency: int = 8
     max_items: int = MAX_ITEMS
     item_error: OnError = OnError.FAIL
@@ -153,6 +155,8 @@ class LoopNode:
     max_iterations: int
     on_exhausted: OnError = OnError.FAIL
     """`skip` gives on the last output."""
+    result: str | None = None
+    """The node of the body whose output is the loop's and the next time's; without, the body's last."""
 
 
 Leaf: TypeAlias = AgentNode | ToolNode | WaitNode | SubrunNode

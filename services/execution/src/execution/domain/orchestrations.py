@@ -1,4 +1,4 @@
-"""What an orchestration is made of, by pattern: steps one after the other, or branches side by side."""
+"""What an orchestration is made of, by pattern."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from execution.domain.graph import DEFAULT_MAX_STEPS, MAX_STEPS
-from execution.domain.nodes import MAX_BRANCHES
+from execution.domain.nodes import MAX_BRANCHES, MAX_CONCURRENCY, MAX_ITEMS, MAX_ITERATIONS
 from execution.domain.runs import Limits
 from execution.domain.shapes import MAX_TOKENS, Alias, Duration, Name, NodeId, Retry, Shape, UsdMicros, Version
 
 MAX_SEQUENCE = 200
 MAX_DEPTH = 10
 DEFAULT_MAX_DEPTH = 3
+MAX_RULE_CHARACTERS = 400
+"""Less than an expression may have: a router compares it with each of its routes."""
 MERGE = "merge"
+CLASSIFY, OTHERWISE = "classify", "otherwise"
+MAP, REDUCE = "map", "reduce"
+BODY, JUDGE = "body", "judge"
 
 
 class AgentReference(Shape):
@@ -57,10 +62,9 @@ class Flow(Shape):
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
 
 
-class StepShape(Shape):
-    """An agent to run; without `in` it receives what came before it."""
+class Work(Shape):
+    """How an agent is run; without `in` it receives what came before it."""
 
-    agent: Alias
     input: Annotated[Any, Field(alias="in")] = None
     retry: Retry | None = None
     timeout: Duration | None = None
@@ -69,6 +73,12 @@ class StepShape(Shape):
     def has_input(self) -> bool:
         """Whether the step says what it receives."""
         return "input" in self.model_fields_set
+
+
+class StepShape(Work):
+    """An agent to run."""
+
+    agent: Alias
 
 
 class NamedStep(StepShape):
@@ -117,7 +127,74 @@ class Parallel(OrchestrationShape):
     merge: StepShape | None = None
 
 
-OrchestrationSpec: TypeAlias = Sequential | Parallel
-PATTERNS: dict[str, type[OrchestrationSpec]] = {"sequential": Sequential, "parallel": Parallel}
-LATER_PATTERNS = ("router", "supervisor", "map_reduce", "loop_until", "handoff", "approval", "graph")
-LATER_ORCHESTRATION_PARTS: tuple[tuple[str, ...], ...] = (("flow", "concurrency"), ("on_failure",))
+Rule = Annotated[str, Field(min_length=1, max_length=MAX_RULE_CHARACTERS)]
+
+
+class Chooser(Work):
+    """What decides how a run goes on: an expression, or an agent by a word of its output."""
+
+    agent: Alias | None = None
+    expr: Rule | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.agent is None) == (self.expr is None):
+            raise ValueError("it is either agent or expr")
+        if self.agent is None and len(self.model_fields_set) > 1:
+            raise ValueError("in, retry and timeout belong to an agent")
+        return self
+
+
+class Classifier(Chooser):
+    """What names the route: an expression whose value is the name, or an agent whose output has it as `route`."""
+
+
+class Router(OrchestrationShape):
+    """One of several agents, by what the classifier says; the output is that agent's."""
+
+    pattern: Literal["router"]
+    classifier: Classifier
+    routes: Annotated[dict[NodeId, StepShape], Field(min_length=1, max_length=MAX_BRANCHES)]
+    otherwise: StepShape | None = None
+
+
+class MapReduce(OrchestrationShape):
+    """An agent once per item of a list, some at a time; the output is the reducer's, else the list of outputs."""
+
+    pattern: Literal["map_reduce"]
+    over: Annotated[str, Field(min_length=4)]
+    item_name: Annotated[NodeId, Field(alias="as")] = "item"
+    map: StepShape
+    concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] = 8
+    max_items: Annotated[int, Field(ge=1, le=MAX_ITEMS)] = MAX_ITEMS
+    item_error: Literal["fail", "skip"] = "fail"
+    reduce: StepShape | None = None
+
+
+class Judge(Chooser):
+    """What says that a loop is done: an expression that becomes true, or an agent whose output says so as `done`."""
+
+
+class LoopUntil(OrchestrationShape):
+    """An agent again and again on its own output until the judge says that it is done; the output is its last."""
+
+    pattern: Literal["loop_until"]
+    body: StepShape
+    judge: Judge
+    max_iterations: Annotated[int, Field(ge=1, le=MAX_ITERATIONS)]
+    on_exhausted: Literal["fail", "return_best"] = "fail"
+    """`return_best` gives what the last time round gave, which was built on all before."""
+
+
+OrchestrationSpec: TypeAlias = Sequential | Parallel | Router | MapReduce | LoopUntil
+PATTERNS: dict[str, type[OrchestrationSpec]] = {
+    "sequential": Sequential,
+    "parallel": Parallel,
+    "router": Router,
+    "map_reduce": MapReduce,
+    "loop_until": LoopUntil,
+}
+LATER_PATTERNS = ("supervisor", "handoff", "approval", "graph")
+LATER_ORCHESTRATION_PARTS: tuple[tuple[str, ...], ...] = (
+    ("flow", "concurrency"), ("on_failure",), ("reduce", "fan_in"),
+)  # fmt: skip

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from execution.domain.agents import AgentSpec, LlmAgent
 from execution.domain.documents import Json, Path
-from execution.domain.expressions import PathExpression
+from execution.domain.expressions import CelExpression, ExpressionError, PathExpression, compile_expression
 from execution.domain.orchestrations import (
+    BODY,
+    CLASSIFY,
     MERGE,
+    OTHERWISE,
+    LoopUntil,
+    MapReduce,
     NamedStep,
     OrchestrationSpec,
+    Parallel,
+    Router,
     Sequential,
     StepShape,
+    Work,
 )
-from execution.domain.templates import Template, TemplateError, compile_template
+from execution.domain.templates import TemplateError, compile_template
 
 Found = tuple[Path, str, str]
 
@@ -44,24 +52,76 @@ def agent_problems(spec: AgentSpec) -> Iterator[Found]:
 
 def orchestration_problems(spec: OrchestrationSpec, aliases: Collection[str] | None) -> Iterator[Found]:
     """What is wrong with an orchestration beyond the shape of its parts; without `aliases` these are not checked."""
+    checks = _Checks(spec.input_schema, aliases)
     if isinstance(spec, Sequential):
-        earlier: list[str] = []
-        for index, step in enumerate(spec.steps):
-            yield from _step(step, ("steps", index), spec, earlier, aliases)
-            yield from _unique(step, ("steps", index), earlier)
-            earlier.append(step.id)
-        yield from _enough_steps(spec, len(spec.steps))
-        return
+        yield from _sequence_problems(spec, checks)
+    elif isinstance(spec, Parallel):
+        yield from _parallel_problems(spec, checks)
+    elif isinstance(spec, Router):
+        yield from _router_problems(spec, checks)
+    elif isinstance(spec, MapReduce):
+        yield from _map_problems(spec, checks)
+    else:
+        yield from _loop_problems(spec, checks)
+
+
+def _sequence_problems(spec: Sequential, checks: _Checks) -> Iterator[Found]:
+    earlier: list[str] = []
+    for index, step in enumerate(spec.steps):
+        yield from checks.step(step, ("steps", index), earlier)
+        yield from _unique(step, ("steps", index), earlier)
+        earlier.append(step.id)
+    yield from _enough_steps(spec, len(spec.steps))
+
+
+def _parallel_problems(spec: Parallel, checks: _Checks) -> Iterator[Found]:
     names: list[str] = []
     for index, branch in enumerate(spec.branches):
-        yield from _step(branch, ("branches", index), spec, (), aliases)
+        yield from checks.step(branch, ("branches", index), ())
         yield from _unique(branch, ("branches", index), [*names, MERGE])
         names.append(branch.id)
     if spec.merge is not None:
-        yield from _step(spec.merge, ("merge",), spec, names, aliases)
+        yield from checks.step(spec.merge, ("merge",), names)
     if spec.join.quorum is not None and spec.join.quorum > len(spec.branches):
         yield ("join", "quorum"), "invalid_value", f"quorum is at most the number of branches, {len(spec.branches)}"
     yield from _enough_steps(spec, len(spec.branches) + (spec.merge is not None))
+
+
+def _router_problems(spec: Router, checks: _Checks) -> Iterator[Found]:
+    classifier, earlier = spec.classifier, (CLASSIFY,) if spec.classifier.agent else ()
+    if classifier.expr is not None:
+        yield from checks.rule(classifier.expr, ("classifier", "expr"), ())
+    elif classifier.agent is not None:
+        yield from checks.work(classifier, classifier.agent, ("classifier",), ())
+    for name, step in spec.routes.items():
+        if name in (CLASSIFY, OTHERWISE):
+            yield ("routes", name), "duplicate_id", f"a route is not called {name!r}: that is a step of every router"
+        yield from checks.step(step, ("routes", name), earlier)
+    if spec.otherwise is not None:
+        yield from checks.step(spec.otherwise, ("otherwise",), earlier)
+    yield from _enough_steps(spec, 1 + len(earlier))
+
+
+def _map_problems(spec: MapReduce, checks: _Checks) -> Iterator[Found]:
+    if spec.item_name in ("input", "steps", "previous"):
+        yield ("as",), "invalid_value", f"an item is not called {spec.item_name!r}: that is something else already"
+    yield from checks.template(spec.over, ("over",), (), ("input",))
+    if not spec.over.startswith("${") or not spec.over.endswith("}"):
+        yield ("over",), "invalid_value", "over is one expression, whose value is a list: ${input.documents}"
+    yield from checks.step(spec.map, ("map",), (), (spec.item_name,))
+    if spec.reduce is not None:
+        yield from checks.step(spec.reduce, ("reduce",), (), ("previous",))
+    yield from _enough_steps(spec, 1 + (spec.reduce is not None))
+
+
+def _loop_problems(spec: LoopUntil, checks: _Checks) -> Iterator[Found]:
+    judge = spec.judge
+    yield from checks.step(spec.body, ("body",), (), ("previous",))
+    if judge.expr is not None:
+        yield from checks.rule(judge.expr, ("judge", "expr"), (BODY,), is_condition=True)
+    elif judge.agent is not None:
+        yield from checks.work(judge, judge.agent, ("judge",), (BODY,))
+    yield from _enough_steps(spec, 1 + (judge.agent is not None))
 
 
 def _enough_steps(spec: OrchestrationSpec, steps: int) -> Iterator[Found]:
@@ -74,28 +134,53 @@ def _unique(step: NamedStep, at: Path, taken: Collection[str]) -> Iterator[Found
         yield (*at, "id"), "duplicate_id", f"the id {step.id!r} is already taken"
 
 
-def _step(
-    step: StepShape, at: Path, spec: OrchestrationSpec, earlier: Collection[str], aliases: Collection[str] | None
-) -> Iterator[Found]:
-    if aliases is not None and step.agent not in aliases:
-        yield (*at, "agent"), "unknown_reference", f"no agent has the alias {step.agent!r}"
-    if not step.has_input:
-        return
-    try:
-        template = compile_template(step.input, ("input", "steps") if earlier else ("input",))
-    except TemplateError as error:
-        yield (*at, "in", *error.path), "invalid_expression", error.message
-        return
-    yield from _reads(template, (*at, "in"), spec.input_schema, earlier)
+class _Checks(NamedTuple):
+    """What every part of one orchestration is held against."""
 
+    input_schema: dict[str, Any] | None
+    aliases: Collection[str] | None
 
-def _reads(
-    template: Template, at: Path, input_schema: dict[str, Any] | None, earlier: Collection[str]
-) -> Iterator[Found]:
-    for where, path in template.paths():
-        of_step = path.root == "steps"
-        if message := _step_path_fault(path, earlier) if of_step else _input_path_fault(path, input_schema):
-            yield (*at, *where), "unknown_reference", message
+    def step(self, step: StepShape, at: Path, earlier: Collection[str], more: tuple[str, ...] = ()) -> Iterator[Found]:
+        """What is wrong with a step that may read these earlier ones, and more roots than `input` and `steps`."""
+        yield from self.work(step, step.agent, at, earlier, more)
+
+    def work(
+        self, work: Work, agent: str, at: Path, earlier: Collection[str], more: tuple[str, ...] = ()
+    ) -> Iterator[Found]:
+        """The same of anything that an agent does."""
+        if self.aliases is not None and agent not in self.aliases:
+            yield (*at, "agent"), "unknown_reference", f"no agent has the alias {agent!r}"
+        if work.has_input:
+            roots = ("input", "steps", *more) if earlier else ("input", *more)
+            yield from self.template(work.input, (*at, "in"), earlier, roots)
+
+    def template(self, source: Json, at: Path, earlier: Collection[str], roots: tuple[str, ...]) -> Iterator[Found]:
+        """What is wrong with a template over these roots."""
+        try:
+            template = compile_template(source, roots)
+        except TemplateError as error:
+            yield (*at, *error.path), "invalid_expression", error.message
+            return
+        for where, path in template.paths():
+            if message := self._fault(path, earlier):
+                yield (*at, *where), "unknown_reference", message
+
+    def rule(self, text: str, at: Path, earlier: Collection[str], *, is_condition: bool = False) -> Iterator[Found]:
+        """What is wrong with an expression that decides something."""
+        try:
+            expression = compile_expression(text, ("input", "steps") if earlier else ("input",))
+        except ExpressionError as error:
+            yield at, "invalid_expression", str(error)
+            return
+        if isinstance(expression, PathExpression) and (message := self._fault(expression, earlier)):
+            yield at, "unknown_reference", message
+        if is_condition and isinstance(expression, CelExpression) and not expression.expression.is_condition:
+            yield at, "invalid_expression", "this is never true or false"
+
+    def _fault(self, path: PathExpression, earlier: Collection[str]) -> str:
+        if path.root == "steps":
+            return _step_path_fault(path, earlier)
+        return _input_path_fault(path, self.input_schema) if path.root == "input" else ""
 
 
 def _step_path_fault(path: PathExpression, earlier: Collection[str]) -> str:
