@@ -59,6 +59,24 @@ async def a_run(stage: AnyStage, caller: Caller) -> dict[str, Any]:
     return await made(stage, caller, "/v1/runs", {"agent": agent["id"], "input": {"topic": "rivers"}})
 
 
+async def an_undecided_step(stage: AnyStage, run_id: str, node: str = "agent") -> UUID:
+    """Leave a run as a crash in the middle of a write does; the id of the step that nobody knows about."""
+    step_id = new_id()
+    await stage.database.sql(
+        """update run set status = 'waiting', waiting_for = 'decision', started_at = now(), token = 1, last_step = 2,
+        dispatched_at = now() where id = $1::uuid""",
+        run_id,
+    )
+    await stage.database.sql(
+        """insert into step (retention_class, run_id, organization_id, node, iteration, attempt, id, step_number, kind,
+        effects, status, started_at, token)
+        select retention_class, id, organization_id, $2, 0, 1, $3, 1, 'agent', 'write', 'needs_decision', now(), 1
+        from run where id = $1::uuid""",
+        run_id, node, step_id,
+    )  # fmt: skip
+    return step_id
+
+
 async def a_credential(stage: AnyStage, caller: Caller) -> dict[str, Any]:
     body = {"name": f"k {new_id()}", "provider": "openai", "secret": "sk-0123456789abcdefghij"}
     return await made(stage, caller, "/v1/model-credentials", body)
@@ -213,6 +231,13 @@ async def _start_run(stage: AnyStage, caller: Caller) -> Call:
 @EXAMPLES.of("start_runs")
 async def _start_runs(stage: AnyStage, caller: Caller) -> Call:
     return Call(body={"items": [(await _start_run(stage, caller)).body]})
+
+
+@EXAMPLES.of("decide_step")
+async def _decide_step(stage: AnyStage, caller: Caller) -> Call:
+    run = await a_run(stage, caller)
+    step_id = await an_undecided_step(stage, run["id"])
+    return Call({"run_id": UUID(run["id"]), "step_id": step_id}, body={"outcome": "failed"})
 
 
 @EXAMPLES.of("get_run", "list_steps", "cancel_run", "explain_run")

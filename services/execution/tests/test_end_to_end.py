@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from services.execution.tests.examples import workspace_of
+from services.execution.tests.examples import an_undecided_step, workspace_of
 
 from execution.main import build
 from execution.settings import Settings
@@ -116,3 +116,44 @@ async def test_cancelling_reaches_the_call_in_flight(stage: Stage, agent: HttpAg
     ended = await client.get(f"/v1/runs/{run['id']}", headers={"prefer": "wait=10"})
     agent.pause = 0.0
     assert (ended.json()["status"], ended.json()["stop_reason"]) == ("cancelled", "cancelled")
+
+
+async def test_a_run_goes_on_when_a_person_has_decided(stage: Stage, agent: HttpAgent) -> None:
+    caller, before = await stage.caller("operator"), len(agent.calls)
+    await workspace_of(stage, caller)
+    owner, client = stage.client(await stage.caller("org_owner", caller.organization_id)), stage.client(caller)
+    made = await owner.post("/v1/agents", {"name": "a", "config_yaml": AGENT % agent.url})
+    body = {"name": "pair", "config_yaml": PAIR, "agent_ids": {"a": {"id": made.json()["id"]}}}
+    await owner.post("/v1/orchestrations", body)
+    places = "update workspace set max_concurrent_executions = $2 where organization_id = $1"
+    await stage.database.sql(places, caller.organization_id, 0)  # nobody works on it before it waits
+    run = (await client.post("/v1/runs", {"orchestration": "pair", "input": {"topic": "x"}})).json()
+    step_id = await an_undecided_step(stage, run["id"], "draft")
+    await stage.database.sql(places, caller.organization_id, 5)
+    decision = {"outcome": "completed", "output": {"said": "by hand"}, "reason": "seen in the ledger"}
+    decided = await client.post(f"/v1/runs/{run['id']}/steps/{step_id}/decide", decision)
+    assert (decided.status, decided.json()["status"]) == (200, "completed"), decided.body
+    ended = (await client.get(f"/v1/runs/{run['id']}", headers={"prefer": "wait=20"})).json()
+    assert (ended["status"], ended["output"], ended["step_count"]) == ("completed", {"said": "<by hand>"}, 2)
+    assert [call["step"] for call in agent.calls[before:]] == ["edit"]
+    again = await client.post(f"/v1/runs/{run['id']}/steps/{step_id}/decide", decision)
+    assert (again.status, again.json()["code"]) == (409, "not_undecided")
+
+
+async def test_a_write_is_tried_again_where_a_person_says_so(stage: Stage, agent: HttpAgent) -> None:
+    caller, before = await stage.caller("org_owner"), len(agent.calls)
+    await workspace_of(stage, caller)
+    client = stage.client(caller)
+    await client.post("/v1/agents", {"name": "a", "config_yaml": AGENT % agent.url})
+    places = "update workspace set max_concurrent_executions = $2 where organization_id = $1"
+    await stage.database.sql(places, caller.organization_id, 0)
+    run = (await client.post("/v1/runs", {"agent": "a", "input": {"topic": "x"}})).json()
+    step_id = await an_undecided_step(stage, run["id"])
+    await stage.database.sql(places, caller.organization_id, 5)
+    path = f"/v1/runs/{run['id']}/steps/{step_id}/decide"
+    assert (await client.post(path, {"outcome": "retry", "output": 1})).status == 422
+    assert (await client.post(path, {"outcome": "retry"})).json()["will_retry"] is True
+    ended = (await client.get(f"/v1/runs/{run['id']}", headers={"prefer": "wait=20"})).json()
+    steps = (await client.get(f"/v1/runs/{run['id']}/steps")).json()["items"]
+    assert [(step["attempt"], step["status"]) for step in steps] == [(1, "failed"), (2, "completed")]
+    assert (ended["status"], ended["step_count"], len(agent.calls) - before) == ("completed", 2, 1)

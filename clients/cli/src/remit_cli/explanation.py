@@ -93,7 +93,8 @@ def _steps(steps: Sequence[Mapping[str, Any]]) -> Any:
     tree = Tree("", hide_root=True)
     for step in steps:
         took = f"{step['execution_time_ms'] / 1000:.1f} s" if step.get("execution_time_ms") is not None else ""
-        note = "  ".join(part for part in (step.get("model_name"), took) if part)
+        asked = f"decide about {step['id']}" if step["status"] == "needs_decision" else ""
+        note = "  ".join(part for part in (step.get("model_name"), took, asked) if part)
         branch = tree.add(
             step_line(
                 step_name(step["node"], step.get("iteration", 0)),

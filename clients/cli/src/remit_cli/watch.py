@@ -14,6 +14,7 @@ from remit_cli.failures import UnreachableError
 from remit_cli.show import console, dollars
 
 MARKS = {"completed": "[green]✓[/]", "failed": "[red]✗[/]", "cancelled": "[yellow]■[/]", "timed_out": "[red]⧖[/]"}
+MARKS["needs_decision"] = "[yellow]?[/]"
 FINAL = frozenset({"completed", "failed", "cancelled", "timed_out"})
 _RECONNECTS = 20
 

@@ -68,6 +68,14 @@ def test_watching_prints_steps_and_the_end(edge: ScriptedEdge, remit: Terminal) 
     assert result.exit_code == RUN_NOT_COMPLETED
 
 
+def test_a_person_decides_about_a_step(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("POST /v1/runs/r1/steps/s1/decide", (200, {"node": "pay", "status": "completed"}))
+    result = remit("runs", "decide", "r1", "s1", "--outcome", "completed", "--output", '{"paid": true}')
+    assert "step pay: completed" in result.stdout
+    assert edge.asked[-1].body == {"outcome": "completed", "output": {"paid": True}, "reason": ""}
+    assert remit("runs", "decide", "r1", "s1", "--outcome", "completed", "--output", "{").exit_code == 1
+
+
 def test_explain_prints_every_part(edge: ScriptedEdge, remit: Terminal) -> None:
     edge.on(
         "GET /v1/runs/r1/explain",

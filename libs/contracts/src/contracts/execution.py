@@ -243,6 +243,30 @@ class StepFailed(StepEnded):
     will_retry: bool
 
 
+class StepDecided(RunFact):
+    """A person said what became of a write that was tried and of which nobody knew whether it happened."""
+
+    type: ClassVar = "execution.step.decided.v1"
+
+    step_id: UUID
+    node: str
+    iteration: int
+    attempt: int
+    outcome: str
+    """completed, failed or retry."""
+    reason: str = ""
+
+
+class RunWaitStarted(RunFact):
+    """A run waits, held by nobody."""
+
+    type: ClassVar = "execution.run.wait_started.v1"
+
+    waiting_for: str
+    """decision: a person has to say what became of its steps `step_ids`."""
+    step_ids: list[UUID] = []
+
+
 class RunEnded(RunFact):
     """A run reached its end; the sums are those of all its attempts."""
 

@@ -19,6 +19,7 @@ from execution.api import (
     orchestrations_bulk,
     runs,
     runs_bulk,
+    steps,
 )
 from execution.clients.agents import AgentKinds
 from execution.clients.http_agent import HttpRunner
@@ -63,6 +64,7 @@ def build(settings: Settings) -> Service:
             model_prices.router,
             runs.router,
             runs_bulk.router,
+            steps.router,
         ],
         consumers=handlers_in(workspaces, subscriptions),
         jobs=[reap_leases, keep_months],

@@ -234,7 +234,10 @@ async def test_a_write_nobody_knows_the_outcome_of_is_not_repeated(engine: Engin
         first.kill()
         run = await engine.until(run_id, lambda run: run["status"] == "waiting")
     assert run["waiting_for"] == "decision"
-    assert [step["status"] for step in await engine.steps(run_id)] == ["needs_decision"]
+    step = (await engine.steps(run_id))[0]
+    assert step["status"] == "needs_decision"
+    told = (await engine.facts(run_id))[-1]
+    assert (told["type"], told["data"]["step_ids"]) == ("execution.run.wait_started.v1", [str(step["id"])])
     assert engine.agents.count("pay") == 1
 
 

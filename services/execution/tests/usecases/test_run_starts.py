@@ -11,7 +11,7 @@ from services.execution.tests.stage import Place, Stage
 from chassis.caller import Caller
 from chassis.errors import ConflictError, InvalidError, LimitExceededError, NotFoundError, TooLargeError
 from chassis.rules import DeniedError, Rules
-from execution.clients.objects import INLINE_BYTES, NoObjects, Objects
+from execution.clients.objects import INLINE_BYTES, NoObjects, Objects, read_payload
 from execution.tables.runs import Run
 from execution.usecases import orchestrations, runs
 from execution.usecases.run_starts import RunRequest, start_run
@@ -175,7 +175,7 @@ async def test_a_large_input_becomes_a_sealed_object(stage: Stage, place: Place)
     assert run.input_ref is not None
     stored = (stage.directory / "objects" / run.input_ref).read_bytes()
     assert b"river" not in stored
-    assert await runs.read_payload(run.input, run.input_ref, stage.service.api.state.objects) == large
+    assert await read_payload(run.input, run.input_ref, stage.service.api.state.objects) == large
     with pytest.raises(TooLargeError):
         await start(stage, place.caller(), input={"text": "x" * 4_200_000})
     with pytest.raises(TooLargeError):

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import orjson
 import typer
+from rich.markup import escape
 
 from remit_cli.commands.definitions import read_file
 from remit_cli.edge import Edge
@@ -106,6 +107,24 @@ def cancel(
     _show(run, as_json=as_json, must_complete=False)
 
 
+@app.command("decide")
+def decide(  # noqa: PLR0917  (each is an option of the command line)
+    run_id: Run,
+    step_id: Annotated[str, typer.Argument(help="A step that needs a decision; `remit runs explain` shows it.")],
+    outcome: Annotated[str, typer.Option(help="completed, failed or retry.")],
+    output: Annotated[str, typer.Option(help="JSON that the step gave, where it is completed.")] = "null",
+    reason: Annotated[str, typer.Option(help="Why; it is kept in the audit log.")] = "",
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Say what became of a write that a crash left unknown; the run then goes on."""
+    body = {"outcome": outcome, "output": _json(output), "reason": reason}
+    step = ask(lambda edge: edge.post(f"/v1/runs/{run_id}/steps/{step_id}/decide", body))
+    if as_json:
+        print_json(step)
+    else:
+        console().print(f"step {escape(step['node'])}: {step['status']}")
+
+
 @app.command("explain")
 def explain(run_id: Run, as_json: Json = False) -> None:  # noqa: FBT002
     """Say who asked, which rule decided, what ran, each step, its cost and its audit entries."""
@@ -126,6 +145,13 @@ def read_input(given: list[str]) -> dict[str, Any]:
         else:
             merged |= _object(read_file(Path(each[1:])) if each.startswith("@") else each, each)
     return merged
+
+
+def _json(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise CliError("--output is JSON") from None
 
 
 def _object(text: str, where: str) -> dict[str, Any]:

@@ -7,12 +7,11 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chassis.telemetry import trace_id
-from execution.clients.objects import Objects
+from execution.clients.objects import Objects, read_payload
 from execution.tables.runs import Run
 from execution.tables.steps import Step
 from execution.usecases.explaining import Explanation
 from execution.usecases.run_starts import RunRequest
-from execution.usecases.runs import read_payload
 from resources.bodies import In, Reference
 
 

@@ -15,6 +15,7 @@ from execution.tables.runs import Run
 from execution.tables.steps import Step
 from execution.usecases import runs
 from execution.usecases.signals import POLL_SECONDS, RunSignals
+from execution.usecases.steps import steps_of
 from execution.usecases.watching import WatchEvent, after, events_of
 
 HEARTBEAT_SECONDS = 15.0
@@ -70,5 +71,5 @@ class _Look:
         seen = (run.status, run.token, run.last_step, run.step_count, run.input_tokens, run.output_tokens, run.version)
         if seen == self._seen:
             return False
-        self.steps, self._seen = await runs.steps_of(uow, run), seen
+        self.steps, self._seen = await steps_of(uow, run), seen
         return True

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from chassis.http import Router, Uow, allow_seconds
 from chassis.units import in_unit, permit_of, rules_of
-from execution.api.run_bodies import CancelRunIn, ExplanationOut, RunOut, RunSummaryOut, StartRunIn, StepOut, StepsOut
+from execution.api.run_bodies import CancelRunIn, ExplanationOut, RunOut, RunSummaryOut, StartRunIn
 from execution.api.run_events import MAX_WATCH_SECONDS, stream_events
 from execution.clients.objects import Objects
 from execution.domain.runs import FINAL, RunStatus
@@ -81,13 +81,6 @@ async def get_run(request: Request, run_id: UUID, prefer: Prefer = "") -> RunOut
         await _wait(request, run_id, seconds)
         run = await in_unit(request, lambda uow: runs.get_run(uow, run_id))
     return await RunOut.of(run, objects_of(request), permit_of(request).masked)
-
-
-@router.get("/{run_id}/steps", permission="step:read")
-async def list_steps(request: Request, uow: Uow, run_id: UUID) -> StepsOut:
-    """Every attempt at every step of a run."""
-    objects, masked = objects_of(request), uow.permit.masked
-    return StepsOut(items=[await StepOut.of(step, objects, masked) for step in await runs.list_steps(uow, run_id)])
 
 
 @router.get("/{run_id}/events", permission="run:read")

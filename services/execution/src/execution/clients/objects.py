@@ -7,8 +7,10 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
+
+import orjson
 
 from chassis.errors import TooLargeError, UnavailableError
 from chassis.sealing import Keyring, Sealed
@@ -114,3 +116,21 @@ def _part(stored: bytes) -> tuple[bytes, bytes]:
 def open_objects(directory: Path | None, keyring: Keyring | None) -> Objects:
     """The store that the settings describe; without a directory or a keyring, one that refuses."""
     return NoObjects() if directory is None or keyring is None else DirectoryObjects(directory, keyring)
+
+
+async def keep_payload(
+    objects: Objects, organization_id: UUID, run_id: UUID, value: Any
+) -> tuple[bytes | None, str | None]:
+    """The value's JSON for its row, or the key of the object that holds it; TooLargeError above 4 MB."""
+    content = orjson.dumps(value)
+    if len(content) <= INLINE_BYTES:
+        return content, None
+    if len(content) > OBJECT_BYTES:
+        raise TooLargeError(f"What a run is given has at most {OBJECT_BYTES} bytes of JSON, not {len(content)}.")
+    return None, await objects.put(organization_id, run_id, content)
+
+
+async def read_payload(inline: bytes | None, reference: str | None, objects: Objects) -> Any:
+    """The JSON value of an input or output, from its row or from its object; None when there is none."""
+    content = await objects.get(reference) if reference is not None else inline
+    return None if content is None else orjson.loads(content)

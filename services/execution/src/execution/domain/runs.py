@@ -47,6 +47,18 @@ class WaitingFor(StrEnum):
     DECISION = "decision"
 
 
+class Decided(StrEnum):
+    """What a person says of a write that was tried: it happened, it did not and will not, or try it again."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    RETRY = "retry"
+
+
+DECIDED_FAILED, DECIDED_RETRY = "decided_failed", "decided_retry"
+"""The error codes of attempts that a person gave up, or has tried again."""
+
+
 class StopReason(StrEnum):
     """Why a run was stopped before its end, other than by a failing step."""
 
@@ -68,7 +80,7 @@ TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
     RunStatus.SCHEDULED: frozenset({RunStatus.QUEUED}) | _STOPS,
     RunStatus.QUEUED: frozenset({RunStatus.RUNNING}) | _STOPS,
     RunStatus.RUNNING: frozenset({RunStatus.WAITING, RunStatus.COMPLETED}) | _STOPS,
-    RunStatus.WAITING: frozenset({RunStatus.RUNNING}) | _STOPS,
+    RunStatus.WAITING: frozenset({RunStatus.QUEUED, RunStatus.RUNNING}) | _STOPS,
     RunStatus.CANCELLING: frozenset({RunStatus.CANCELLED}),
     RunStatus.COMPLETED: frozenset(),
     RunStatus.FAILED: frozenset(),

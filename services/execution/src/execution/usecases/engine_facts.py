@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from chassis.clock import utc_now
@@ -14,6 +15,7 @@ from contracts.execution import (
     RunFailed,
     RunStarted,
     RunTimedOut,
+    RunWaitStarted,
     StepCompleted,
     StepFailed,
 )
@@ -59,6 +61,15 @@ def step_ended(run: ClaimedRun, step: StepRow) -> FactRow:
     if step.error_code is None:
         return _row(run, StepCompleted(**known))
     return _row(run, StepFailed(**known, error_code=step.error_code, will_retry=step.will_retry))
+
+
+def wait_started(run: ClaimedRun, waiting_for: str, steps: Sequence[StepRow]) -> FactRow:
+    """The run is let go of until these steps are known."""
+    ids = [step.id for step in steps]
+    fact = RunWaitStarted(
+        run_id=run.id, workspace_id=run.workspace_id, owner_id=run.created_by, waiting_for=waiting_for, step_ids=ids
+    )
+    return _row(run, fact)
 
 
 def run_ended(write: RunWrite) -> FactRow:

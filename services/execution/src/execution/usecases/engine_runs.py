@@ -319,6 +319,7 @@ class RunInHand:
     async def _await_decision(self, write: RunWrite) -> None:
         """A write was tried and nobody knows whether it happened: a person has to say."""
         write.status, write.waiting_for = RunStatus.WAITING, WaitingFor.DECISION
+        write.facts.append(engine_facts.wait_started(self.run, WaitingFor.DECISION, write.steps))
         await self._store(write)
 
     # -------------------------------------------------------------------------------------------------- remembering

@@ -11,7 +11,8 @@ from chassis.telemetry import trace_id
 from chassis.uow import UnitOfWork
 from execution.tables.runs import Run
 from execution.tables.steps import Step
-from execution.usecases.runs import get_run, steps_of
+from execution.usecases.runs import get_run
+from execution.usecases.steps import steps_of
 
 
 class Explanation(NamedTuple):

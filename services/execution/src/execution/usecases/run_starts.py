@@ -7,15 +7,12 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-import orjson
-
-from chassis.errors import TooLargeError
 from chassis.ids import new_id
 from chassis.rules import DeniedError, Rules, decide_for, resource_of
 from chassis.uow import UnitOfWork
 from contracts.execution import RunQueued
 from contracts.policy import ExecutionDecisionRecorded
-from execution.clients.objects import INLINE_BYTES, OBJECT_BYTES, Objects
+from execution.clients.objects import Objects, keep_payload
 from execution.domain.quantities import usd_to_micros
 from execution.domain.runs import Limits, RunStatus
 from execution.tables.runs import Run
@@ -71,7 +68,7 @@ async def prepare_run(uow: UnitOfWork, subject: Subject, request: RunRequest, *,
     check_input(subject, request.input)
     run_id, decision_id = new_id(), new_id()
     decision = _decide(uow, subject, rules, request.trigger_type)
-    inline, stored = await _keep_input(uow, objects, run_id, request.input)
+    inline, stored = await keep_payload(objects, uow.organization_id, run_id, request.input)
     run = _new_run(uow, subject, request, run_id, decision, decision_id)
     run.input, run.input_ref = inline, stored
     return run
@@ -106,15 +103,6 @@ def _decide(uow: UnitOfWork, subject: Subject, rules: Rules, trigger: str) -> De
     if not decision.is_allowed:
         raise DeniedError(decision, subject.kind, row_id, action)
     return decision
-
-
-async def _keep_input(uow: UnitOfWork, objects: Objects, run_id: UUID, value: Any) -> tuple[bytes | None, str | None]:
-    content = orjson.dumps(value)
-    if len(content) <= INLINE_BYTES:
-        return content, None
-    if len(content) > OBJECT_BYTES:
-        raise TooLargeError(f"A run's input has at most {OBJECT_BYTES} bytes of JSON, not {len(content)}.")
-    return None, await objects.put(uow.organization_id, run_id, content)
 
 
 def _new_run(  # noqa: PLR0917

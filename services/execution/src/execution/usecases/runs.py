@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
-import orjson
-from sqlalchemy import select
-
-from chassis.errors import NotFoundError
 from chassis.uow import UnitOfWork
 from contracts.execution import RunCancelled, RunCancelRequested
-from execution.clients.objects import Objects
 from execution.domain.runs import RunStatus, StopReason, require_transition
 from execution.tables.runs import Run
-from execution.tables.steps import Step
 from resources.listing import Resource, counter, lister
 
 MAX_STEP_ROWS = 10_000
@@ -56,37 +49,6 @@ async def cancel_run(uow: UnitOfWork, run_id: UUID, *, reason: str) -> Run:
         run.waiting_for, run.stop_reason, run.completed_at = None, StopReason.CANCELLED, uow.now
         uow.emit(_cancelled(run))
     return run
-
-
-async def list_steps(uow: UnitOfWork, run_id: UUID) -> list[Step]:
-    """Every attempt at every step of a run, in the order they were started."""
-    run = await uow.get(Run, run_id)
-    try:
-        uow.permit.check("step", str(run_id), {"created_by": run.created_by, "workspace_id": str(run.workspace_id)})
-    except NotFoundError:
-        raise NotFoundError("There is no run with this id.") from None
-    return await steps_of(uow, run)
-
-
-async def steps_of(uow: UnitOfWork, run: Run) -> list[Step]:
-    """Every attempt at every step of a run that the caller may see."""
-    statement = (
-        select(Step)
-        .where(
-            Step.organization_id == run.organization_id,
-            Step.retention_class == run.retention_class,
-            Step.run_id == run.id,
-        )
-        .order_by(Step.step_number, Step.started_at, Step.node, Step.iteration, Step.attempt)
-        .limit(MAX_STEP_ROWS)
-    )
-    return list(await uow.all(statement))
-
-
-async def read_payload(inline: bytes | None, reference: str | None, objects: Objects) -> Any:
-    """The JSON value of an input or output, from its row or from its object; None when there is none."""
-    content = await objects.get(reference) if reference is not None else inline
-    return None if content is None else orjson.loads(content)
 
 
 def _cancelled(run: Run) -> RunCancelled:

@@ -1,0 +1,128 @@
+"""Steps: read with their run; and decided by a person where nobody else knows what became of one."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Select, select
+
+from chassis.errors import ConflictError, NotFoundError
+from chassis.uow import UnitOfWork
+from contracts.execution import StepCompleted, StepDecided, StepFailed
+from execution.clients.objects import Objects, keep_payload
+from execution.domain.runs import (
+    DECIDED_FAILED,
+    DECIDED_RETRY,
+    Decided,
+    RunStatus,
+    StepStatus,
+    WaitingFor,
+    require_transition,
+)
+from execution.tables.runs import Run
+from execution.tables.steps import Step
+
+MAX_STEP_ROWS = 10_000
+
+
+class StepDecision(NamedTuple):
+    """What a person says became of an attempt at a write."""
+
+    outcome: Decided
+    output: Any = None
+    """What the write gave back, where it happened."""
+    reason: str = ""
+
+
+async def list_steps(uow: UnitOfWork, run_id: UUID) -> list[Step]:
+    """Every attempt at every step of a run, in the order they were started."""
+    return await steps_of(uow, await _run(uow, run_id))
+
+
+async def steps_of(uow: UnitOfWork, run: Run) -> list[Step]:
+    """Every attempt at every step of a run that the caller may see."""
+    ordered = _steps(run).order_by(Step.step_number, Step.started_at, Step.node, Step.iteration, Step.attempt)
+    return list(await uow.all(ordered.limit(MAX_STEP_ROWS)))
+
+
+async def decide_step(
+    uow: UnitOfWork, run_id: UUID, step_id: UUID, decision: StepDecision, *, objects: Objects
+) -> Step:  # fmt: skip
+    """Say what became of a write of which nobody knows; with the last of them the run goes on.
+
+    ConflictError `not_undecided` for any other step, or one that was decided already.
+    """
+    run = await _run(uow, run_id, lock=True)
+    step: Step | None = await uow.first(_steps(run).where(Step.id == step_id).with_for_update())
+    if step is None:
+        raise NotFoundError("There is no step with this id.")
+    if run.waiting_for != WaitingFor.DECISION or step.status != StepStatus.NEEDS_DECISION:
+        raise ConflictError("Nobody has to decide about this step.", code="not_undecided")
+    if decision.outcome is Decided.COMPLETED:
+        step.output, step.output_ref = await keep_payload(objects, uow.organization_id, run.id, decision.output)
+    _end(uow, step, decision.outcome)
+    run.step_count, run.updated_at, run.version = run.step_count + 1, uow.now, run.version + 1
+    await uow.flush()
+    if await uow.first(_steps(run).where(Step.status == StepStatus.NEEDS_DECISION).limit(1)) is None:
+        require_transition(RunStatus(run.status), RunStatus.QUEUED)
+        run.status, run.waiting_for, run.dispatched_at = RunStatus.QUEUED, None, None
+    _announce(uow, run, step, decision)
+    return step
+
+
+def _end(uow: UnitOfWork, step: Step, outcome: Decided) -> None:
+    completed = outcome is Decided.COMPLETED
+    step.status = StepStatus.COMPLETED if completed else StepStatus.FAILED
+    step.will_retry = outcome is Decided.RETRY
+    if not completed:
+        step.error_code = DECIDED_RETRY if step.will_retry else DECIDED_FAILED
+        step.error_message = "A person said that it did not happen."
+    step.completed_at = step.updated_at = uow.now
+    step.version += 1
+
+
+def _announce(uow: UnitOfWork, run: Run, step: Step, decision: StepDecision) -> None:
+    known = {
+        "run_id": run.id,
+        "workspace_id": run.workspace_id,
+        "owner_id": run.created_by,
+        "step_id": step.id,
+        "node": step.node,
+        "iteration": step.iteration,
+        "attempt": step.attempt,
+    }
+    uow.emit(StepDecided.model_validate({**known, "outcome": decision.outcome, "reason": decision.reason}))
+    more = {
+        "kind": step.kind,
+        "agent_id": step.agent_id,
+        "agent_semver": step.agent_semver,
+        "provider": step.provider,
+        "model_name": step.model_name,
+        "price_version": step.price_version,
+        "started_at": step.started_at,
+        "ended_at": step.completed_at,
+    }
+    if decision.outcome is Decided.COMPLETED:
+        uow.emit(StepCompleted.model_validate(known | more))
+    else:
+        failed = {"error_code": step.error_code, "will_retry": step.will_retry}
+        uow.emit(StepFailed.model_validate(known | more | failed))
+
+
+async def _run(uow: UnitOfWork, run_id: UUID, *, lock: bool = False) -> Run:
+    """The run whose steps are meant; NotFoundError where the caller's right does not reach them."""
+    run = await uow.get(Run, run_id, lock=lock)
+    try:
+        uow.permit.check("step", str(run_id), {"created_by": run.created_by, "workspace_id": str(run.workspace_id)})
+    except NotFoundError:
+        raise NotFoundError("There is no run with this id.") from None
+    return run
+
+
+def _steps(run: Run) -> Select[Step]:
+    return select(Step).where(
+        Step.organization_id == run.organization_id,
+        Step.retention_class == run.retention_class,
+        Step.run_id == run.id,
+    )
