@@ -78,6 +78,7 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "set_current_orchestration_version": {"semver": "1.0.0"},
     "update_model_credential": {"name": "other"},
     "cancel_run": {"reason": "other"},
+    "decide_step": {"outcome": "failed"},
     "update_gateway": {"name": "other"},
     "update_model_price": {"input_usd_micros_per_million": 1},
 }
@@ -110,6 +111,8 @@ async def things_of(town: Town, organization: Organization) -> dict[str, str]:
     ids = {"organization_id": organization.id, "semver": "1.0.0", "run_id": str((await town.run(organization))["id"])}
     for name, path in _LISTED.items():
         ids[name] = str((await send("GET", path, key))["items"][0]["id"])
+    steps = await send("GET", f"/v1/runs/{ids['run_id']}/steps", key)
+    ids["step_id"] = str(steps["items"][0]["id"])
     for name, (path, body) in _MADE.items():
         if name in named:
             ids[name] = str((await send("POST", path, key, {**body, _NAMED.get(name, "name"): f"n {new_id()}"}))["id"])
