@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -48,3 +50,19 @@ def test_a_service_that_records_nothing_does_not_even_look() -> None:
 
     with batch_span("publish", "silent", never()) as span:
         assert not span.is_recording()
+
+
+def test_a_log_that_nobody_reads_any_more_fails_no_work() -> None:
+    """The supervisor reads the services' output and may be killed before them."""
+    program = """
+import os
+from chassis.telemetry import logger, set_up_logs
+reads, writes = os.pipe()
+os.dup2(writes, 2)
+os.close(reads)
+set_up_logs("json")
+logger().warning("nobody hears this")
+print("went on")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30)
+    assert done.stdout == "went on\n"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
 
 import structlog
 from opentelemetry import context as otel_context
@@ -52,6 +52,18 @@ def set_up_telemetry(settings: ServiceSettings) -> None:
     _tracers[settings.service] = provider.get_tracer("remit")
 
 
+class _Lines:
+    """Standard error, of which a line may be lost: whoever reads it can die before us, and no work fails for that."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
 def set_up_logs(log_format: str, level: str = "info") -> None:
     """JSON lines in production, colours on a console; the trace id is in each line."""
     renderer: Any = structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer()
@@ -65,7 +77,7 @@ def set_up_logs(log_format: str, level: str = "info") -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Lines())),
         cache_logger_on_first_use=True,
     )
 
