@@ -42,6 +42,16 @@ async def test_a_server_that_takes_no_connection_is_unavailable(stage: Stage) ->
         await engine.dispose()
 
 
+async def test_a_server_that_hangs_up_meanwhile_is_unavailable(stage: Stage) -> None:
+    async def read_on() -> None:
+        async with begin(stage.units.engine, new_id()) as (_, raw):
+            await stage.database.sql("select pg_terminate_backend($1)", raw.get_server_pid())
+            await raw.fetchval("select 1")
+
+    with pytest.raises(UnavailableError, match="does not answer"):
+        await read_on()
+
+
 async def test_a_pool_that_is_used_up_is_unavailable(stage: Stage) -> None:
     url = stage.database.url("").replace("postgresql://", "postgresql+asyncpg://", 1)
     engine = create_async_engine(url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=0, pool_timeout=0.01)

@@ -18,13 +18,14 @@ from sqlalchemy.orm import DeclarativeBase
 
 from chassis.errors import UnavailableError
 
-GONE = (
+HUNG_UP = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # used between the server's last word and the end of its connection
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
-    OSError,
 )
+"""What a connection says that the server has ended."""
+GONE = (*HUNG_UP, OSError)
 """What a database that went away looks like; before BEGIN has answered, trying again is always safe."""
 
 NAMING = {
@@ -71,11 +72,13 @@ async def begin(engine: AsyncEngine, organization_id: UUID | None) -> AsyncItera
     """A transaction that sees one organization (None: no organization's rows at all); rolled back unless committed.
 
     Yields SQLAlchemy's connection and asyncpg's below it. Commit with `await raw.execute("commit")`.
-    UnavailableError when the database does not answer.
+    UnavailableError when the database does not answer, or goes away meanwhile.
     """
     async with _connected(engine, organization_id) as (connection, raw):
         try:
             yield connection, raw
+        except HUNG_UP as error:
+            raise UnavailableError("The database does not answer.", retry_after_seconds=1) from error
         finally:
             if raw.is_closed():
                 await connection.invalidate()
