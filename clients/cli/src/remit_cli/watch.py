@@ -13,8 +13,13 @@ from remit_cli.edge import Edge, Event
 from remit_cli.failures import UnreachableError
 from remit_cli.show import console, dollars
 
-MARKS = {"completed": "[green]✓[/]", "failed": "[red]✗[/]", "cancelled": "[yellow]■[/]", "timed_out": "[red]⧖[/]"}
-MARKS["needs_decision"] = "[yellow]?[/]"
+MARKS = {
+    "completed": "[green]✓[/]",
+    "failed": "[red]✗[/]",
+    "cancelled": "[yellow]■[/]",
+    "timed_out": "[red]⧖[/]",
+    "needs_decision": "[yellow]?[/]",
+}
 FINAL = frozenset({"completed", "failed", "cancelled", "timed_out"})
 _RECONNECTS = 20
 

@@ -83,12 +83,13 @@ class RefusalLog:
             async with self._units.begin(caller) as uow:
                 uow.emit(REFUSED[service].model_validate({**fields, "count": count}))
                 if isinstance(refusal, DeniedError):
-                    uow.emit(_decision(service, caller, refusal))
+                    uow.emit(decision_of(service, caller, refusal))
         except RefusalError as error:
             log.warning("a refusal could not be recorded", service=service, code=error.code)
 
 
-def _decision(service: str, caller: Caller, denied: DeniedError) -> DecisionRecorded:
+def decision_of(service: str, caller: Caller, denied: DeniedError) -> DecisionRecorded:
+    """The fact of a decision that denied: every denial is on record, whichever door it came by."""
     decision = denied.decision
     return DECIDED[service](
         decision_id=denied.decision_id,

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, Field
 
 from chassis.errors import RefusalError, TooLargeError, UnavailableError
+from chassis.refusals import decision_of
+from chassis.rules import DeniedError
 from chassis.uow import UnitOfWork
 from contracts.chassis import REFUSED
 
@@ -31,6 +33,7 @@ class BulkResult(Generic[Out]):
     code: str = ""
     detail: str = ""
     errors: Sequence[dict[str, Any]] = ()
+    refusal: RefusalError | None = None
 
 
 class BulkItemOut(BaseModel, Generic[Out]):
@@ -97,12 +100,18 @@ async def bulk(
 
 def refused(index: int, refusal: RefusalError) -> BulkResult[Any]:
     """The result of an item that was refused."""
-    return BulkResult(index, refusal.status, None, refusal.code, refusal.detail, refusal.errors)
+    return BulkResult(index, refusal.status, None, refusal.code, refusal.detail, refusal.errors, refusal)
 
 
 def record_refusals(uow: UnitOfWork, operation: str, results: Sequence[BulkResult[Any]]) -> None:
-    """Publish one refused fact per code, with how many items it met."""
+    """Publish one refused fact per code, with how many items it met, and each distinct denial by a rule once."""
     counted = Counter((one.status, one.code) for one in results if one.code)
     for (status, code), count in counted.items():
         fields = {"operation": operation, "method": "POST", "path": "", "status": status, "code": code, "count": count}
         uow.emit(REFUSED[uow.settings.service].model_validate(fields))
+    denials = [one.refusal for one in results if isinstance(one.refusal, DeniedError)]
+    distinct = {
+        (one.kind, one.row_id, one.action, one.decision.policy_id, one.decision.rule_name): one for one in denials
+    }
+    for denied in distinct.values():
+        uow.emit(decision_of(uow.settings.service, uow.caller, denied))

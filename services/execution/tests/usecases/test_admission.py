@@ -41,6 +41,23 @@ async def test_queued_runs_are_found_and_done(engine: EngineStage) -> None:
     assert (await engine.ended(late))["status"] == "completed"
 
 
+async def test_who_only_runs_or_waits_takes_no_share_of_a_round(engine: EngineStage) -> None:
+    place = await engine.place(max_concurrent_executions=1_000)
+    what = await engine.agent(place, "one")
+    for _ in range(40):
+        other = await engine.place()
+        await engine.queue_run(other, what, status="waiting")
+    for number in range(60):
+        await engine.queue_run(place, what, number)
+    connection, line = (
+        await sweeper(engine.addresses, "test"),
+        await Line.open(engine.servers.amqp_url, queue=engine.queue),
+    )
+    assert await Admission(engine.addresses, 60).admit(connection, line) == 60
+    connection.terminate()
+    await line.close()
+
+
 async def test_a_workspace_never_runs_more_than_it_may(engine: EngineStage) -> None:
     narrow, wide = await engine.place(max_concurrent_executions=2), await engine.place()
     under_way: dict[UUID, int] = {}

@@ -15,9 +15,11 @@ from execution.clients.objects import INLINE_BYTES, NoObjects, Objects, read_pay
 from execution.tables.runs import Run
 from execution.usecases import orchestrations, runs
 from execution.usecases.run_starts import RunRequest, start_run
+from execution.usecases.run_starts_bulk import Asked, start_runs
 from pdp.bundle import Bundle, BundleDocument
 
 pytestmark = pytest.mark.anyio
+POLICY = "00000000-0000-7000-8000-000000000001"
 OPEN = Rules("active", 0, None, 0)
 
 
@@ -40,7 +42,7 @@ async def start(
 
 
 def rules(organization: Place, text: str) -> Rules:
-    document = BundleDocument(policy_id="p1", name="p", priority=10, rules_yaml=text)
+    document = BundleDocument(policy_id=POLICY, name="p", priority=10, rules_yaml=text)
     bundle = Bundle.compile(str(organization.organization_id), 7, [document])
     return Rules("active", 7, bundle, 0)
 
@@ -68,6 +70,32 @@ async def test_start_run_queues_it_with_everything_pinned(stage: Stage, place: P
     assert decided["data"]["effect"] == "allow"
     assert decided["data"]["run_id"] == str(run.id)
     assert decided["data"]["decision_id"] == queued["data"]["decision_id"] == str(row["decision_id"])
+
+
+async def test_a_denial_among_many_is_on_record_as_one_alone_is(stage: Stage, place: Place) -> None:
+    await make_agent(stage, place, risk_level="high")
+    await make_agent(stage, place, name="other")
+    denies = rules(
+        place,
+        """
+apiVersion: policy/v1
+type: abac
+rules:
+  - {rule_name: no-high-risk, effect: deny, actions: ["agent:execute"], when: 'resource.attr.risk_level == "high"'}
+""",
+    )
+    asked = [
+        Asked(RunRequest(kind="agent", reference=reference, input={"topic": "rivers"}))
+        for reference in ("writer", "other", "writer")
+    ]
+    async with stage.units.begin(place.caller("developer")) as uow:
+        results = await start_runs(uow, asked, rules=denies, objects=NoObjects())
+    assert [result.status for result in results] == [403, 202, 403]
+    decided = [body["data"] for body in await stage.bodies(place.organization_id) if "decision" in body["type"]]
+    assert sorted((one["effect"], one["rule_name"]) for one in decided) == [
+        ("allow", "role-matrix"),
+        ("deny", "no-high-risk"),
+    ]
 
 
 async def test_a_rule_denies_and_no_run_is_left(stage: Stage, place: Place) -> None:

@@ -57,13 +57,18 @@ from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
 join run r on r.retention_class = i.retention_class and r.id = i.id where i.retention_class {FEW}"""  # noqa: S608
 _DISPATCHED = """select r.organization_id, r.workspace_id, r.retention_class, r.id, r.token from run r
 where r.status = 'queued' and r.dispatched_at is not null"""
-# Of each workspace its even share of what may be taken, so that a round reads about twice as much as it takes, however
-# many workspaces wait and however long. What others leave over is shared in the next round, a hundredth second later.
+# Of each workspace that has something to admit its even share of what may be taken, so that a round reads about twice
+# as much as it takes, however many workspaces there are and however much waits in each. What one leaves over of its
+# share is the others' in the next round, a hundredth of a second later.
 _BACKLOG = f"""{SPOTS}, room as materialized (
-  select spot.*, coalesce(w.max_concurrent_executions, {FREE_TIER_CONCURRENCY}) - (
-    select count(*) from run r where r.organization_id = spot.organization_id
-      and r.workspace_id = spot.workspace_id and r.status in ('running', 'cancelling')) as places
-  from spot left join workspace w on w.id = spot.workspace_id and w.organization_id = spot.organization_id
+  select * from (
+    select spot.*, coalesce(w.max_concurrent_executions, {FREE_TIER_CONCURRENCY}) - (
+      select count(*) from run r where r.organization_id = spot.organization_id
+        and r.workspace_id = spot.workspace_id and r.status in ('running', 'cancelling')) as places
+    from spot left join workspace w on w.id = spot.workspace_id and w.organization_id = spot.organization_id
+    where exists (select from run r where r.organization_id = spot.organization_id
+      and r.workspace_id = spot.workspace_id and r.status = 'queued' and r.dispatched_at is null)) as waiting
+  where places > 0
 )
 select room.organization_id, room.workspace_id, room.places, q.retention_class, q.id, q.token
 from room cross join lateral (
@@ -71,7 +76,7 @@ from room cross join lateral (
   where r.organization_id = room.organization_id and r.workspace_id = room.workspace_id and r.status = 'queued'
     and r.dispatched_at is null
   order by r.priority desc, r.id
-  limit least(greatest(room.places, 0), 1 + 2 * $1::integer / (select count(*) from room))) q
+  limit least(room.places, 1 + 2 * $1::integer / (select count(*) from room))) q
 order by room.organization_id, room.workspace_id, q.priority desc, q.id"""  # noqa: S608  (numbers of our own)
 # `case` hides the status from the planner, which would else walk all that is queued for each run.
 _TAKE = f"""with waiting as (

@@ -10,7 +10,6 @@ from execution.domain.runs import RunStatus, StopReason, require_transition
 from execution.tables.runs import Run
 from resources.listing import Resource, counter, lister
 
-MAX_STEP_ROWS = 10_000
 RUNS = Resource(
     Run,
     filters=(
