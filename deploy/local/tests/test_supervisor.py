@@ -254,3 +254,18 @@ def test_state_file_is_private_and_whole(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
     assert json.loads(file.read_text())["details"] == {"edge": "http://127.0.0.1:1"}
     presence.release()
+
+
+def test_what_a_killed_supervisor_said_is_not_what_its_successor_says(tmp_path: Path) -> None:
+    """`up` waits for `ready`: from the old one it would hear that at once."""
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    ready = {"pid": killed.pid, "state": "ready", "children": {}, "details": {}}
+    (tmp_path / "state.json").write_text(json.dumps(ready))
+    presence = Presence(tmp_path)
+    assert not (tmp_path / "state.json").exists()
+    (tmp_path / "state.json").write_text(json.dumps(ready))  # as somebody sees it who looks between lock and removal
+    found = status(tmp_path)
+    assert found is not None
+    assert found.state == "starting"
+    presence.release()

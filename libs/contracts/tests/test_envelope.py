@@ -1,7 +1,9 @@
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
+from pydantic import ValidationError
 
 from contracts.catalog import COMMANDS, FACTS, SERVICES
 from contracts.envelope import MAX_FACT_BYTES, Envelope, wrap
@@ -57,3 +59,12 @@ def test_a_fact_is_named_for_its_service_noun_and_what_happened(kind: str) -> No
 
 def test_commands_are_in_the_catalog() -> None:
     assert {"chassis.resend_facts.v1", "chassis.restate_rows.v1"} <= set(COMMANDS)
+
+
+def test_a_fact_of_a_row_says_what_the_row_says() -> None:
+    row = SimpleNamespace(id=RUN, workspace_id=WORKSPACE, reason=None, unrelated=1)
+    assert RunCancelRequested.of(row) == RunCancelRequested(run_id=RUN, workspace_id=WORKSPACE)
+    assert RunCancelRequested.of(row, reason="enough").reason == "enough"
+    del row.workspace_id
+    with pytest.raises(ValidationError):
+        RunCancelRequested.of(row)

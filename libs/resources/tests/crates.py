@@ -200,7 +200,8 @@ async def delete_crate(uow: Uow, crate_id: UUID) -> None:
 
 @router.post("/{crate_id}/restore", permission="agent:restore")
 async def restore_crate(uow: Uow, crate_id: UUID) -> CrateOut:
-    crate, was_deleted = await restore(uow, Crate, crate_id, conflict=TAKEN)
+    crate = await uow.get(Crate, crate_id, lock=True)
+    was_deleted = await restore(uow, crate, conflict=TAKEN)
     if was_deleted:
         uow.emit(CrateChanged(crate_id=crate.id, how="restored"))
     return CrateOut.of(crate)

@@ -16,8 +16,8 @@ from services.execution.tests.scripted_openai import Reply, ScriptedOpenAI, scri
 from structlog.testing import capture_logs
 
 from chassis.caller import Caller
+from chassis.objects import INLINE_BYTES
 from chassis.sealing import write_keyring
-from execution.clients.objects import INLINE_BYTES
 from execution.main import build
 from execution.settings import Settings
 from remit_local.testing import Servers

@@ -45,8 +45,8 @@ class Stage(spine.testing.stage.Stage):
         given = {"name": "Acme", "slug": slug, "plan_tier": "free", "owner_email": "ada@acme.test", "owner_name": "Ada"}
         async with self.begin(self.platform_admin()) as uow:
             made = await organizations.create_organization(uow, **(given | fields), is_platform=is_platform)
-        owner = as_user(made.organization.id, made.owner.id, made.owner.role)
-        return Home(made.organization.id, owner, made.workspace.id, made.api_key)
+        owner = as_user(made.organization.id, made.owner_id, "org_owner")
+        return Home(made.organization.id, owner, made.workspace_id, made.api_key)
 
     def platform_admin(self, role: str = "platform_admin") -> Caller:
         """Somebody of the operator's organization, which need not exist."""

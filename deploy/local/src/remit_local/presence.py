@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from remit_local.private_files import write_private
-from remit_local.process import ServerError
+from remit_local.process import ServerError, is_alive
 
 _LOCK = "lock"
 _STATE = "state.json"
@@ -46,6 +46,7 @@ class Presence:
         if self._lock is None:
             message = f"{folder} is in use by another process"
             raise AlreadyRunningError(message)
+        (folder / _STATE).unlink(missing_ok=True)  # of one that was killed
 
     def write(self, state: str, children: dict[str, dict[str, Any]], details: dict[str, Any]) -> None:
         """Say how we do; a full disk costs the news, not the supervisor."""
@@ -71,9 +72,11 @@ def status(folder: Path) -> Status | None:
         lock.close()
         return None
     try:
-        return Status(**json.loads((folder / _STATE).read_text()))
+        found = Status(**json.loads((folder / _STATE).read_text()))
     except FileNotFoundError:
-        return Status(0, "starting", {}, {})
+        found = None
+    # Whoever has just taken the folder has said nothing yet: what lies there is of one that was killed.
+    return found if found is not None and is_alive(found.pid) else Status(0, "starting", {}, {})
 
 
 def stop_running(folder: Path, timeout_seconds: float = 60) -> bool:

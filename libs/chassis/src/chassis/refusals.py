@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from uuid import UUID
 
 from fastapi import Request
 
 from chassis.caller import Caller
 from chassis.errors import RefusalError
-from chassis.rules import DeniedError
+from chassis.rules import DeniedError, record_denial
 from chassis.telemetry import logger
 from chassis.uow import Units
 from contracts.chassis import REFUSED
-from contracts.policy import DECIDED, DecisionRecorded
 
 PER_MINUTE = 10
 _CALLERS = 4096
@@ -83,27 +81,6 @@ class RefusalLog:
             async with self._units.begin(caller) as uow:
                 uow.emit(REFUSED[service].model_validate({**fields, "count": count}))
                 if isinstance(refusal, DeniedError):
-                    uow.emit(decision_of(service, caller, refusal))
+                    record_denial(uow, refusal)
         except RefusalError as error:
             log.warning("a refusal could not be recorded", service=service, code=error.code)
-
-
-def decision_of(service: str, caller: Caller, denied: DeniedError) -> DecisionRecorded:
-    """The fact of a decision that denied: every denial is on record, whichever door it came by."""
-    decision = denied.decision
-    return DECIDED[service](
-        decision_id=denied.decision_id,
-        effect=decision.effect,
-        action=denied.action,
-        resource_type=denied.kind,
-        resource_id=denied.row_id,
-        principal_type=caller.kind,
-        principal_id=caller.id,
-        owner_id=caller.owner_id,
-        rule_name=decision.rule_name,
-        policy_id=UUID(decision.policy_id) if decision.policy_id else None,
-        bundle_revision=decision.bundle_revision,
-        reason=decision.reason,
-        obligations=[dict(obligation) for obligation in decision.obligations],
-        error=decision.error,
-    )

@@ -30,7 +30,7 @@ from contracts.identity import (
     OrganizationSuspended,
     OrganizationUpdated,
 )
-from contracts.policy import BundlePublished, BundleRestated, BundleState
+from contracts.policy import DECIDED, BundlePublished, BundleRestated, BundleState
 from pdp.bundle import Bundle
 from pdp.decide import Decision, DecisionRequest, Principal, Resource, RunContext, decide
 from pdp.matrix import allowed, masked_fields
@@ -175,6 +175,35 @@ def decide_for(
         now=utc_now(),
     )
     return decide(request, rules.bundle)
+
+
+def told(decision: Decision) -> dict[str, Any]:
+    """A decision as rows and facts tell of it."""
+    return {
+        "effect": decision.effect,
+        "rule_name": decision.rule_name,
+        "policy_id": decision.policy_id or None,
+        "bundle_revision": decision.bundle_revision,
+        "reason": decision.reason,
+        "obligations": [dict(obligation) for obligation in decision.obligations],
+        "error": decision.error,
+    }
+
+
+def record_decision(
+    uow: UnitOfWork, told: Mapping[str, Any], *, decision_id: UUID, action: str, kind: str, row_id: str, **more: Any
+) -> None:
+    """Publish what was decided about the caller, as this service's fact."""
+    caller = uow.caller
+    about = {"decision_id": decision_id, "action": action, "resource_type": kind, "resource_id": row_id}
+    who = {"principal_type": caller.kind, "principal_id": caller.id, "owner_id": caller.owner_id}
+    uow.emit(DECIDED[uow.settings.service].model_validate({**told, **about, **who, **more}))
+
+
+def record_denial(uow: UnitOfWork, denied: DeniedError) -> None:
+    """Publish a denial: every one is on record, whichever door it came by."""
+    told_of, decision_id = told(denied.decision), denied.decision_id
+    record_decision(uow, told_of, decision_id=decision_id, action=denied.action, kind=denied.kind, row_id=denied.row_id)
 
 
 def resource_of(caller: Caller, kind: str, row_id: str, attributes: Mapping[str, Any]) -> Resource:

@@ -37,6 +37,16 @@ class Fact(Message):
     """A revocation, suspension or kill: a consumer stops at it rather than park it."""
 
     @classmethod
+    def of(cls, row: Any, **more: Any) -> Self:
+        """The fact about a row as it is now: each field is the row's attribute of that name, or its own default.
+
+        What is None in the row counts as not said; its own id is its `id`. `more` goes before what the row says.
+        """
+        told = {name: value for name in cls.model_fields if (value := getattr(row, name, None)) is not None}
+        told.setdefault(cls.subject_field, getattr(row, "id", None))
+        return cls.model_validate(told | more)
+
+    @classmethod
     def noun(cls) -> str:
         """The noun in the fact's type: `run` of `execution.run.completed.v1`."""
         return cls.type.split(".")[1]

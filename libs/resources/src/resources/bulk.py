@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel, Field
 
 from chassis.errors import RefusalError, TooLargeError, UnavailableError
-from chassis.refusals import decision_of
-from chassis.rules import DeniedError
+from chassis.rules import DeniedError, record_denial
 from chassis.uow import UnitOfWork
 from contracts.chassis import REFUSED
 
@@ -34,6 +34,12 @@ class BulkResult(Generic[Out]):
     detail: str = ""
     errors: Sequence[dict[str, Any]] = ()
     refusal: RefusalError | None = None
+
+
+class DeletedOut(BaseModel):
+    """What was retired."""
+
+    id: UUID
 
 
 class BulkItemOut(BaseModel, Generic[Out]):
@@ -114,4 +120,4 @@ def record_refusals(uow: UnitOfWork, operation: str, results: Sequence[BulkResul
         (one.kind, one.row_id, one.action, one.decision.policy_id, one.decision.rule_name): one for one in denials
     }
     for denied in distinct.values():
-        uow.emit(decision_of(uow.settings.service, uow.caller, denied))
+        record_denial(uow, denied)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy.exc import IntegrityError
-
 from chassis.db import Row
-from chassis.errors import ConflictError, NotFoundError
+from chassis.errors import NotFoundError
 from chassis.uow import UnitOfWork
 from resources.patches import touch
 
 R = TypeVar("R", bound=Row)
-UNIQUE_VIOLATION = "23505"
 
 
 async def get_living(uow: UnitOfWork, row: type[R], row_id: UUID, *, lock: bool = False) -> R:
@@ -31,24 +28,18 @@ def retire(uow: UnitOfWork, row: Row) -> None:
     touch(uow, row)
 
 
-async def restore(uow: UnitOfWork, row: type[R], row_id: UUID, *, conflict: str) -> tuple[R, bool]:
-    """Bring a deleted row back; returns it, and whether it was deleted at all.
+async def restore(uow: UnitOfWork, row: Row, *, conflict: str) -> bool:
+    """Bring a locked row back; returns whether it was deleted at all.
 
     `conflict` is the detail of the ConflictError (code `already_exists`) when its natural key was taken meanwhile.
     """
-    found: Any = await uow.get(row, row_id, lock=True)
+    found: Any = row
     if found.deleted_at is None:
-        return found, False
+        return False
     found.deleted_at = None
     touch(uow, found)
-    try:
-        async with uow.savepoint():
-            await uow.flush()
-    except IntegrityError as error:
-        if getattr(error.orig, "sqlstate", "") == UNIQUE_VIOLATION:
-            raise ConflictError(conflict, code="already_exists") from error
-        raise
-    return found, True
+    await uow.add(found, conflict=conflict)
+    return True
 
 
 def _missing(row: type[Row]) -> NotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import inspect
@@ -10,6 +11,8 @@ from sqlalchemy import inspect
 from chassis.db import Row
 from chassis.uow import UnitOfWork
 from resources.bodies import In
+
+MAX_TOLD_CHARACTERS = 200
 
 Changes = dict[str, tuple[Any, Any]]
 """Each changed column with its value before and after."""
@@ -61,8 +64,19 @@ def apply_patch(uow: UnitOfWork, row: Row, values: Mapping[str, Any]) -> Changes
     return changes
 
 
+def told(changes: Changes) -> dict[str, list[Any]]:
+    """Changes as a fact tells of them, `{column: [before, after]}`: ids and times as text, long text by its start."""
+    return {name: [_plain(before), _plain(after)] for name, (before, after) in changes.items()}
+
+
 def touch(uow: UnitOfWork, row: Row) -> None:
     """Bring a row to its next version, changed now."""
     changed: Any = row
     changed.version += 1
     changed.updated_at = uow.now
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return value.isoformat() if isinstance(value, datetime) else str(value)[:MAX_TOLD_CHARACTERS]

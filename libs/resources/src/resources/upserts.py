@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import select
 
 from chassis.db import Row
-from chassis.errors import ConflictError, NotFoundError
+from chassis.errors import ConflictError, ForbiddenError, NotFoundError
+from chassis.permits import Permit
 from chassis.uow import UnitOfWork
 
 R = TypeVar("R", bound=Row)
 ALREADY_EXISTS = "already_exists"
+
+
+class Applied(NamedTuple, Generic[R]):
+    """What applying a file came to."""
+
+    row: R
+    changed: list[str]
+    """created, version, and the fields that are different now; empty when all was so already."""
+
+
+def require_update(may_update: Permit, row: Row) -> None:
+    """ForbiddenError when the caller may make such things but not change this one."""
+    found: Any = row
+    attributes = {"created_by": found.created_by, "workspace_id": str(found.workspace_id), "name": found.name}
+    try:
+        may_update.check(row.__tablename__, str(found.id), attributes)
+    except NotFoundError:
+        raise ForbiddenError(f"Somebody else's {row.__tablename__} has this name.", code="not_yours") from None
 
 
 async def upsert(

@@ -8,15 +8,18 @@ from urllib.parse import urlsplit
 import execution
 from chassis.addresses import Network
 from chassis.migrate import migrations_of
+from chassis.objects import open_objects
 from chassis.outbound import OutboundClient
 from chassis.sealing import Keyring
 from execution.api import (
+    agent_versions,
     agents,
-    agents_bulk,
     model_credentials,
     model_prices,
+    orchestration_versions,
     orchestrations,
-    orchestrations_bulk,
+    run_events,
+    run_explanations,
     runs,
     runs_bulk,
     steps,
@@ -24,7 +27,6 @@ from execution.api import (
 from execution.clients.agents import AgentKinds
 from execution.clients.http_agent import HttpRunner
 from execution.clients.llm import Endpoint, LlmRunner
-from execution.clients.objects import open_objects
 from execution.consumers import subscriptions, workspaces
 from execution.jobs.leases import reap_leases
 from execution.jobs.months import keep_months
@@ -57,13 +59,15 @@ def build(settings: Settings) -> Service:
         migrations_of(execution),
         routers=[
             agents.router,
-            agents_bulk.router,
+            agent_versions.router,
             orchestrations.router,
-            orchestrations_bulk.router,
+            orchestration_versions.router,
             model_credentials.router,
             model_prices.router,
             runs.router,
             runs_bulk.router,
+            run_events.router,
+            run_explanations.router,
             steps.router,
         ],
         consumers=handlers_in(workspaces, subscriptions),

@@ -10,12 +10,12 @@ from services.execution.tests.stage import Place, Stage
 
 from chassis.caller import Caller
 from chassis.errors import ConflictError, InvalidError, LimitExceededError, NotFoundError, TooLargeError
+from chassis.objects import INLINE_BYTES, NoObjects, Objects, read_payload
 from chassis.rules import DeniedError, Rules
-from execution.clients.objects import INLINE_BYTES, NoObjects, Objects, read_payload
 from execution.tables.runs import Run
 from execution.usecases import orchestrations, runs
-from execution.usecases.run_starts import RunRequest, start_run
-from execution.usecases.run_starts_bulk import Asked, start_runs
+from execution.usecases.runs import RunRequest, start_run
+from execution.usecases.runs_bulk import Asked, start_runs
 from pdp.bundle import Bundle, BundleDocument
 
 pytestmark = pytest.mark.anyio

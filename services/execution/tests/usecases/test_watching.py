@@ -3,8 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from chassis.ids import new_id
-from execution.tables.runs import Run
-from execution.tables.steps import Step
+from execution.tables.runs import Run, Step
 from execution.usecases.watching import ENDED_ID, STARTED_ID, after, events_of
 
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)

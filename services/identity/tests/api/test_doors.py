@@ -114,7 +114,7 @@ async def test_a_time_without_a_zone_is_refused(stage: Stage, home: Home) -> Non
     body = {"name": "k", "expires_at": "2027-01-01T00:00:00"}
     assert (await stage.client(home.owner).post("/v1/api-keys", body)).status == 422
     assert (
-        await stage.client(home.owner).post("/v1/api-keys", body | {"expires_at": "2027-01-01T00:00:00Z"})
+        await stage.client(home.owner).post("/v1/api-keys", body | {"expires_at": "2999-01-01T00:00:00Z"})
     ).status == 201
 
 

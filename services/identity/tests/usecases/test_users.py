@@ -10,6 +10,7 @@ from chassis.errors import ConflictError, ForbiddenError, InvalidError, NotFound
 from contracts.billing import SubscriptionUpdated
 from contracts.identity import ApiKeyRevoked, UserUpdated
 from identity.usecases import users
+from identity.usecases.subscriptions import FREE_TIER_USERS
 
 pytestmark = pytest.mark.anyio
 
@@ -24,10 +25,10 @@ async def invite(stage: Stage, home: Home, number: int = 0, role: str = "viewer"
 async def test_an_unknown_subscription_is_the_free_tiers_and_the_number_holds_under_concurrency(
     stage: Stage, home: Home
 ) -> None:
-    done = await asyncio.gather(*(invite(stage, home, number) for number in range(users.FREE_TIER_USERS + 4)))
-    assert sum(done) == users.FREE_TIER_USERS - 1  # the owner is one of them
+    done = await asyncio.gather(*(invite(stage, home, number) for number in range(FREE_TIER_USERS + 4)))
+    assert sum(done) == FREE_TIER_USERS - 1  # the owner is one of them
     count = await stage.database.value("select count(*) from app_user where organization_id = $1", home.id)
-    assert count == users.FREE_TIER_USERS
+    assert count == FREE_TIER_USERS
 
 
 async def test_the_subscriptions_number_of_users_is_obeyed(stage: Stage, home: Home) -> None:

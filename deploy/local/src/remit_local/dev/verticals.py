@@ -1,7 +1,8 @@
 """How many files somebody reads to understand one mutating route, from its door to its table.
 
-A reader follows the door into the use case it calls, and there every name. Another use case called on the way, a row, a
-rule, a contract is one more file opened; what that file in turn relies on is read by its names.
+A reader follows the door into the use case it calls, and there every name: a row, a rule, a contract is one more file
+opened. Another use case called on the way is read by its name, as the chassis is (decision 0008): those are counted
+apart.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MUTATING = frozenset({"post", "put", "patch", "delete"})
-FILES_MAX = 6
+FILES_MAX, CALLED_MAX = 6, 5
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -30,6 +31,8 @@ class Vertical:
     service: str
     route: str
     files: tuple[str, ...]
+    called: tuple[str, ...]
+    """Other use cases' files, of which only a function's name is read."""
 
 
 @dataclass
@@ -91,6 +94,7 @@ class Reader:
     service: str
     homes: tuple[Path, ...]
     modules: dict[str, Module] = field(default_factory=dict)
+    called: set[str] = field(default_factory=set)
 
     def module(self, name: str) -> Module | None:
         """Give a module of this service or of the contracts, None for anybody else's."""
@@ -110,6 +114,8 @@ class Reader:
         for target, wanted in self.references(module, node):
             if target is module or _room(module) == "api":
                 self.read(target, wanted, seen)
+            elif _room(module) == "usecases" == _room(target):
+                self.called.add(target.name)
             elif _room(module) == "usecases":
                 seen.add((target.name, wanted))
 
@@ -155,7 +161,8 @@ def verticals(service: str, root: Path = ROOT) -> list[Vertical]:
             continue
         for route, function in mutating_routes(module):
             seen: set[tuple[str, str]] = set()
+            reader.called.clear()
             reader.read(module, function, seen)
             files = {f"{service}.main"} | {at for at, _ in seen}
-            found.append(Vertical(service, route, tuple(sorted(files))))
+            found.append(Vertical(service, route, tuple(sorted(files)), tuple(sorted(reader.called - files))))
     return found

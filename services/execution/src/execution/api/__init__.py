@@ -1,1 +1,63 @@
-"""Execution's HTTP door."""
+"""Execution's HTTP door: what its routes share."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import Request
+from pydantic import Field
+
+from chassis.objects import Objects
+from chassis.sealing import Keyring
+from execution.usecases.signals import RunSignals
+from resources.bodies import In, Reference
+
+DefinitionText = Annotated[str, Field(max_length=128 * 1024)]
+"""The YAML of an agent or an orchestration."""
+DefinitionStatus = Literal["draft", "active", "deprecated"]
+VersionNumber = Annotated[str, Field(max_length=64)]
+
+
+class SetCurrentVersionIn(In):
+    """Which revision runs from now on."""
+
+    semver: VersionNumber
+
+
+class ApplyIn(In):
+    """A file with `metadata` beside the configuration; `workspace` comes before the one in the file."""
+
+    file: DefinitionText
+    workspace: Reference | None = None
+
+
+class AgentIdIn(In):
+    """Which agent an alias stands for, and at which version."""
+
+    id: UUID
+    version: Annotated[str, Field(max_length=64)] = "current"
+
+
+AgentIds = Annotated[dict[Annotated[str, Field(max_length=63)], AgentIdIn], Field(max_length=200)]
+
+
+def references_of(agent_ids: dict[str, AgentIdIn]) -> dict[str, dict[str, str]]:
+    """The aliases as they are stored."""
+    return {alias: {"id": str(agent.id), "version": agent.version} for alias, agent in agent_ids.items()}
+
+
+def objects_of(request: Request) -> Objects:
+    """Where large payloads are."""
+    objects: Objects = request.app.state.objects
+    return objects
+
+
+def signals_of(request: Request) -> RunSignals:
+    """How processes tell each other of runs."""
+    signals: RunSignals = request.app.state.signals
+    return signals
+
+
+def keyring_of(request: Request) -> Keyring | None:
+    """The keyring this service was started with."""
+    keyring: Keyring | None = request.app.state.keyring
+    return keyring

@@ -1,4 +1,4 @@
-"""Routes of agents and their versions."""
+"""Routes of agents, one by one and many at once."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -9,18 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
 from chassis.units import in_unit, permit_for
-from execution.tables.agents import Agent, AgentVersion
+from execution.api import ApplyIn, DefinitionStatus, DefinitionText, SetCurrentVersionIn
+from execution.tables.agents import Agent
 from execution.usecases import agent_files, agent_versions, agents
 from resources.bodies import Description, In, Name, Reference
+from resources.bulk import BulkOut, DeletedOut, Items, bulk
 from resources.http import CountOut, ExpectedVersion, Listing
 from resources.listing import ListQuery
 from resources.versions import etag
 
 router = Router("agent", prefix="/v1/agents")
 
-Text = Annotated[str, Field(max_length=128 * 1024)]
 Risk = Literal["low", "medium", "high", "critical"]
-Status = Literal["draft", "active", "deprecated"]
 
 
 class AgentOut(BaseModel):
@@ -52,40 +52,16 @@ class AgentOut(BaseModel):
         return cls.model_validate(row)
 
 
-class AgentVersionOut(BaseModel):
-    """One immutable revision of an agent."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: UUID
-    agent_id: UUID
-    semver: str
-    digest: str
-    config_yaml: str
-    config: dict[str, Any]
-    change_summary: str
-    created_by: str
-    is_current: bool
-    security_scan_status: str
-    security_scan_results: dict[str, Any]
-    created_at: datetime
-
-    @classmethod
-    def of(cls, row: AgentVersion) -> Self:
-        """The public form of a row."""
-        return cls.model_validate(row)
-
-
 class CreateAgentIn(In):
     """A new agent; `workspace` is an id or a name, and may be left out where there is only one."""
 
     name: Name
-    config_yaml: Text
+    config_yaml: DefinitionText
     workspace: Reference | None = None
     description: Description = ""
     team_id: UUID | None = None
     risk_level: Risk = "low"
-    status: Status = "active"
+    status: DefinitionStatus = "active"
 
 
 class UpdateAgentIn(In):
@@ -97,28 +73,7 @@ class UpdateAgentIn(In):
     risk_level: Risk = "low"
     is_public: bool = False
     marketplace_listing_id: Annotated[str, Field(max_length=200)] | None = None
-    status: Status = "active"
-
-
-class CreateAgentVersionIn(In):
-    """A new revision; without `semver` it gets the next patch number."""
-
-    config_yaml: Text
-    change_summary: Description = ""
-    semver: Annotated[str, Field(max_length=64)] | None = None
-
-
-class SetCurrentVersionIn(In):
-    """Which revision runs from now on."""
-
-    semver: Annotated[str, Field(max_length=64)]
-
-
-class ApplyIn(In):
-    """A file with `metadata` beside the configuration; `workspace` comes before the one in the file."""
-
-    file: Text
-    workspace: Reference | None = None
+    status: DefinitionStatus = "active"
 
 
 class AppliedAgentOut(BaseModel):
@@ -128,8 +83,32 @@ class AppliedAgentOut(BaseModel):
     changed: list[str] = Field(description="created, version, or the fields that changed; empty: nothing did.")
 
 
+class CreateAgentsIn(In):
+    """New agents."""
+
+    items: Items[CreateAgentIn]
+
+
+class UpdateAgentItemIn(UpdateAgentIn):
+    """One merge patch: which agent, and which version of it is changed."""
+
+    id: UUID
+    version: int = Field(ge=1)
+
+
+class UpdateAgentsIn(In):
+    """Merge patches."""
+
+    items: Items[UpdateAgentItemIn]
+
+
+class DeleteAgentsIn(In):
+    """The agents to retire."""
+
+    items: Items[UUID]
+
+
 AGENT_LIST = Listing(agents.AGENTS, AgentOut)
-VERSION_LIST = Listing(agent_versions.AGENT_VERSIONS, AgentVersionOut)
 
 
 @router.post("", permission="agent:create", status=201)
@@ -201,29 +180,6 @@ async def restore_agent(uow: Uow, agent_id: UUID) -> AgentOut:
     return AgentOut.of(await agents.restore_agent(uow, agent_id))
 
 
-@router.post("/{agent_id}/versions", permission="agent:update", status=201)
-async def create_agent_version(uow: Uow, agent_id: UUID, body: CreateAgentVersionIn) -> AgentVersionOut:
-    """Save a new revision and make it current; the configuration it already has changes nothing."""
-    version = await agent_versions.create_agent_version(
-        uow, agent_id, config_yaml=body.config_yaml, change_summary=body.change_summary, semver=body.semver
-    )
-    return AgentVersionOut.of(version)
-
-
-@router.get("/{agent_id}/versions", permission="agent:read", **VERSION_LIST.options)
-async def list_agent_versions(
-    uow: Uow, agent_id: UUID, query: Annotated[ListQuery, Depends(VERSION_LIST.query)]
-) -> Response:
-    """The revisions of an agent, the newest first."""
-    return VERSION_LIST.answer(await agent_versions.list_agent_versions(uow, agent_id, query))
-
-
-@router.get("/{agent_id}/versions/{semver}", permission="agent:read")
-async def get_agent_version(uow: Uow, agent_id: UUID, semver: str) -> AgentVersionOut:
-    """One revision by its number, or `current`."""
-    return AgentVersionOut.of(await agent_versions.get_agent_version(uow, agent_id, semver))
-
-
 @router.put("/{agent_id}/current-version", permission="agent:update")
 async def set_current_agent_version(
     uow: Uow, agent_id: UUID, body: SetCurrentVersionIn, version: ExpectedVersion
@@ -233,3 +189,39 @@ async def set_current_agent_version(
         uow, agent_id, semver=body.semver, expected_version=version
     )
     return AgentOut.of(changed)
+
+
+@router.post("/bulk-create", permission="agent:create")
+async def create_agents(uow: Uow, body: CreateAgentsIn) -> BulkOut[AgentOut]:
+    """Register many agents."""
+
+    async def create(item: CreateAgentIn) -> AgentOut:
+        fields = item.model_dump(include={"description", "team_id", "risk_level", "status"})
+        created = await agents.create_agent(
+            uow, config_yaml=item.config_yaml, workspace=item.workspace, name=item.name, fields=fields
+        )
+        return AgentOut.of(created)
+
+    return BulkOut[AgentOut].of(await bulk(uow, body.items, create, operation="create_agents", status=201))
+
+
+@router.post("/bulk-update", permission="agent:update")
+async def update_agents(uow: Uow, body: UpdateAgentsIn) -> BulkOut[AgentOut]:
+    """Change what is said about many agents."""
+
+    async def update(item: UpdateAgentItemIn) -> AgentOut:
+        values: dict[str, Any] = item.model_dump(exclude_unset=True, exclude={"id", "version"})
+        return AgentOut.of(await agents.update_agent(uow, item.id, values, expected_version=item.version))
+
+    return BulkOut[AgentOut].of(await bulk(uow, body.items, update, operation="update_agents"))
+
+
+@router.post("/bulk-delete", permission="agent:delete")
+async def delete_agents(uow: Uow, body: DeleteAgentsIn) -> BulkOut[DeletedOut]:
+    """Retire many agents."""
+
+    async def delete(agent_id: UUID) -> DeletedOut:
+        await agents.delete_agent(uow, agent_id)
+        return DeletedOut(id=agent_id)
+
+    return BulkOut[DeletedOut].of(await bulk(uow, body.items, delete, operation="delete_agents"))

@@ -8,7 +8,7 @@ from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from chassis.http import Router, Uow
-from chassis.sealing import Keyring
+from execution.api import keyring_of
 from execution.tables.model_credentials import ModelCredential
 from execution.usecases import model_credentials
 from resources.bodies import In, Name
@@ -62,12 +62,6 @@ class UpdateModelCredentialIn(In):
 
 
 CREDENTIAL_LIST = Listing(model_credentials.MODEL_CREDENTIALS, ModelCredentialOut)
-
-
-def keyring_of(request: Request) -> Keyring | None:
-    """The keyring this service was started with."""
-    keyring: Keyring | None = request.app.state.keyring
-    return keyring
 
 
 @router.post("", permission="model_credential:create", status=201)

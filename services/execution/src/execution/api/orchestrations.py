@@ -1,4 +1,4 @@
-"""Routes of orchestrations and their versions."""
+"""Routes of orchestrations, one by one and many at once."""
 
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -9,25 +9,24 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
 from chassis.units import in_unit, permit_for
-from execution.api.agents import ApplyIn, SetCurrentVersionIn, Status, Text
-from execution.tables.orchestrations import Orchestration, OrchestrationVersion
+from execution.api import (
+    AgentIdIn,
+    AgentIds,
+    ApplyIn,
+    DefinitionStatus,
+    DefinitionText,
+    SetCurrentVersionIn,
+    references_of,
+)
+from execution.tables.orchestrations import Orchestration
 from execution.usecases import orchestration_files, orchestration_versions, orchestrations
 from resources.bodies import Description, In, Name, Reference
+from resources.bulk import BulkOut, DeletedOut, Items, bulk
 from resources.http import CountOut, ExpectedVersion, Listing
 from resources.listing import ListQuery
 from resources.versions import etag
 
 router = Router("orchestration", prefix="/v1/orchestrations")
-
-
-class AgentIdIn(In):
-    """Which agent an alias stands for, and at which version."""
-
-    id: UUID
-    version: Annotated[str, Field(max_length=64)] = "current"
-
-
-AgentIds = Annotated[dict[Annotated[str, Field(max_length=63)], AgentIdIn], Field(max_length=200)]
 
 
 class OrchestrationOut(BaseModel):
@@ -57,39 +56,16 @@ class OrchestrationOut(BaseModel):
         return cls.model_validate(row)
 
 
-class OrchestrationVersionOut(BaseModel):
-    """One immutable revision of an orchestration."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: UUID
-    orchestration_id: UUID
-    semver: str
-    digest: str
-    config_yaml: str
-    config: dict[str, Any]
-    change_summary: str
-    created_by: str
-    agent_ids: dict[str, AgentIdIn]
-    is_current: bool
-    created_at: datetime
-
-    @classmethod
-    def of(cls, row: OrchestrationVersion) -> Self:
-        """The public form of a row."""
-        return cls.model_validate(row)
-
-
 class CreateOrchestrationIn(In):
     """A new orchestration; `workspace` is an id or a name, and may be left out where there is only one."""
 
     name: Name
-    config_yaml: Text
+    config_yaml: DefinitionText
     workspace: Reference | None = None
     description: Description = ""
     team_id: UUID | None = None
     agent_ids: AgentIds = {}
-    status: Status = "active"
+    status: DefinitionStatus = "active"
 
 
 class UpdateOrchestrationIn(In):
@@ -98,16 +74,7 @@ class UpdateOrchestrationIn(In):
     name: Name = ""
     description: Description = ""
     team_id: UUID | None = None
-    status: Status = "active"
-
-
-class CreateOrchestrationVersionIn(In):
-    """A new revision; without `semver` it gets the next patch number, without `agent_ids` it keeps the agents."""
-
-    config_yaml: Text
-    agent_ids: AgentIds | None = None
-    change_summary: Description = ""
-    semver: Annotated[str, Field(max_length=64)] | None = None
+    status: DefinitionStatus = "active"
 
 
 class AppliedOrchestrationOut(BaseModel):
@@ -117,13 +84,32 @@ class AppliedOrchestrationOut(BaseModel):
     changed: list[str] = Field(description="created, version, or the fields that changed; empty: nothing did.")
 
 
+class CreateOrchestrationsIn(In):
+    """New orchestrations."""
+
+    items: Items[CreateOrchestrationIn]
+
+
+class UpdateOrchestrationItemIn(UpdateOrchestrationIn):
+    """One merge patch: which orchestration, and which version of it is changed."""
+
+    id: UUID
+    version: int = Field(ge=1)
+
+
+class UpdateOrchestrationsIn(In):
+    """Merge patches."""
+
+    items: Items[UpdateOrchestrationItemIn]
+
+
+class DeleteOrchestrationsIn(In):
+    """The orchestrations to retire."""
+
+    items: Items[UUID]
+
+
 ORCHESTRATION_LIST = Listing(orchestrations.ORCHESTRATIONS, OrchestrationOut)
-VERSION_LIST = Listing(orchestration_versions.ORCHESTRATION_VERSIONS, OrchestrationVersionOut)
-
-
-def references_of(agent_ids: dict[str, AgentIdIn]) -> dict[str, dict[str, str]]:
-    """The aliases as they are stored."""
-    return {alias: {"id": str(agent.id), "version": agent.version} for alias, agent in agent_ids.items()}
 
 
 @router.post("", permission="orchestration:create", status=201)
@@ -203,38 +189,6 @@ async def restore_orchestration(uow: Uow, orchestration_id: UUID) -> Orchestrati
     return OrchestrationOut.of(await orchestrations.restore_orchestration(uow, orchestration_id))
 
 
-@router.post("/{orchestration_id}/versions", permission="orchestration:update", status=201)
-async def create_orchestration_version(
-    uow: Uow, orchestration_id: UUID, body: CreateOrchestrationVersionIn
-) -> OrchestrationVersionOut:
-    """Save a new revision and make it current; the configuration it already has changes nothing."""
-    version = await orchestration_versions.create_orchestration_version(
-        uow,
-        orchestration_id,
-        config_yaml=body.config_yaml,
-        agent_ids=None if body.agent_ids is None else references_of(body.agent_ids),
-        change_summary=body.change_summary,
-        semver=body.semver,
-    )
-    return OrchestrationVersionOut.of(version)
-
-
-@router.get("/{orchestration_id}/versions", permission="orchestration:read", **VERSION_LIST.options)
-async def list_orchestration_versions(
-    uow: Uow, orchestration_id: UUID, query: Annotated[ListQuery, Depends(VERSION_LIST.query)]
-) -> Response:
-    """The revisions of an orchestration, the newest first."""
-    return VERSION_LIST.answer(await orchestration_versions.list_orchestration_versions(uow, orchestration_id, query))
-
-
-@router.get("/{orchestration_id}/versions/{semver}", permission="orchestration:read")
-async def get_orchestration_version(uow: Uow, orchestration_id: UUID, semver: str) -> OrchestrationVersionOut:
-    """One revision by its number, or `current`."""
-    return OrchestrationVersionOut.of(
-        await orchestration_versions.get_orchestration_version(uow, orchestration_id, semver)
-    )
-
-
 @router.put("/{orchestration_id}/current-version", permission="orchestration:update")
 async def set_current_orchestration_version(
     uow: Uow, orchestration_id: UUID, body: SetCurrentVersionIn, version: ExpectedVersion
@@ -244,3 +198,48 @@ async def set_current_orchestration_version(
         uow, orchestration_id, semver=body.semver, expected_version=version
     )
     return OrchestrationOut.of(changed)
+
+
+@router.post("/bulk-create", permission="orchestration:create")
+async def create_orchestrations(uow: Uow, body: CreateOrchestrationsIn) -> BulkOut[OrchestrationOut]:
+    """Register many orchestrations."""
+
+    async def create(item: CreateOrchestrationIn) -> OrchestrationOut:
+        fields = item.model_dump(include={"description", "team_id", "status"})
+        created = await orchestrations.create_orchestration(
+            uow,
+            config_yaml=item.config_yaml,
+            workspace=item.workspace,
+            name=item.name,
+            agent_ids=references_of(item.agent_ids),
+            fields=fields,
+        )
+        return OrchestrationOut.of(created)
+
+    return BulkOut[OrchestrationOut].of(
+        await bulk(uow, body.items, create, operation="create_orchestrations", status=201)
+    )
+
+
+@router.post("/bulk-update", permission="orchestration:update")
+async def update_orchestrations(uow: Uow, body: UpdateOrchestrationsIn) -> BulkOut[OrchestrationOut]:
+    """Change what is said about many orchestrations."""
+
+    async def update(item: UpdateOrchestrationItemIn) -> OrchestrationOut:
+        values: dict[str, Any] = item.model_dump(exclude_unset=True, exclude={"id", "version"})
+        return OrchestrationOut.of(
+            await orchestrations.update_orchestration(uow, item.id, values, expected_version=item.version)
+        )
+
+    return BulkOut[OrchestrationOut].of(await bulk(uow, body.items, update, operation="update_orchestrations"))
+
+
+@router.post("/bulk-delete", permission="orchestration:delete")
+async def delete_orchestrations(uow: Uow, body: DeleteOrchestrationsIn) -> BulkOut[DeletedOut]:
+    """Retire many orchestrations."""
+
+    async def delete(orchestration_id: UUID) -> DeletedOut:
+        await orchestrations.delete_orchestration(uow, orchestration_id)
+        return DeletedOut(id=orchestration_id)
+
+    return BulkOut[DeletedOut].of(await bulk(uow, body.items, delete, operation="delete_orchestrations"))

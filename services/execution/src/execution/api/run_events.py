@@ -2,24 +2,40 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Annotated
 from uuid import UUID
 
 import orjson
-from fastapi import Request
+from fastapi import Header, Request
+from fastapi.responses import StreamingResponse
 
-from chassis.http import caller_of
-from chassis.units import door_of, permit_of
+from chassis.http import Router, allow_seconds, caller_of
+from chassis.units import door_of, in_unit, permit_of
 from chassis.uow import UnitOfWork
+from execution.api import signals_of
 from execution.domain.runs import FINAL
-from execution.tables.runs import Run
-from execution.tables.steps import Step
+from execution.tables.runs import Run, Step
 from execution.usecases import runs
 from execution.usecases.signals import POLL_SECONDS, RunSignals
 from execution.usecases.steps import steps_of
 from execution.usecases.watching import WatchEvent, after, events_of
 
+router = Router("run", prefix="/v1/runs")
+
 HEARTBEAT_SECONDS = 15.0
 MAX_WATCH_SECONDS = 3600.0
+_SLACK_SECONDS = 30
+
+
+@router.get("/{run_id}/events", permission="run:read")
+async def watch_run(
+    request: Request, run_id: UUID, last_event_id: Annotated[str, Header(max_length=300)] = ""
+) -> StreamingResponse:
+    """What happens in a run, as it happens: server-sent events named as in AG-UI; comes back by Last-Event-ID."""
+    await in_unit(request, lambda uow: runs.get_run(uow, run_id))
+    allow_seconds(request, MAX_WATCH_SECONDS + _SLACK_SECONDS)
+    events = stream_events(request, signals_of(request), run_id, last_event_id)
+    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 async def stream_events(

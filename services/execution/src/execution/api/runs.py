@@ -1,24 +1,133 @@
-"""Routes of runs: started, watched, read, stopped, explained."""
+"""Routes of runs: started, read, waited for, stopped."""
 
 import re
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from fastapi import Depends, Header, Request, Response
-from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chassis.http import Router, Uow, allow_seconds
+from chassis.objects import Objects, read_payload
+from chassis.telemetry import trace_id
 from chassis.units import in_unit, permit_of, rules_of
-from execution.api.run_bodies import CancelRunIn, ExplanationOut, RunOut, RunSummaryOut, StartRunIn
-from execution.api.run_events import MAX_WATCH_SECONDS, stream_events
-from execution.clients.objects import Objects
-from execution.domain.runs import FINAL, RunStatus
-from execution.usecases import explaining, run_starts, runs
-from execution.usecases.signals import RunSignals
+from execution.api import objects_of, signals_of
+from execution.domain.runs import FINAL, RunStatus, elapsed_ms
+from execution.tables.runs import Run
+from execution.usecases import runs
+from execution.usecases.runs import RunRequest
+from resources.bodies import In, Reference
 from resources.http import CountOut, Listing
 from resources.listing import ListQuery
 
 router = Router("run", prefix="/v1/runs")
+
+
+class StartRunIn(In):
+    """What to run: an agent or an orchestration by id or name, its workspace where the name is not enough, an input."""
+
+    agent: Reference | None = None
+    orchestration: Reference | None = None
+    workspace: Reference | None = None
+    version: Annotated[str, Field(max_length=64)] = "current"
+    input: dict[str, Any] = {}
+    trigger_type: Literal["api", "cli", "mcp"] = "api"
+    priority: Annotated[int, Field(ge=-100, le=100)] | None = None
+
+    @model_validator(mode="after")
+    def _one_subject(self) -> Self:
+        if (self.agent is None) == (self.orchestration is None):
+            msg = "name either an agent or an orchestration"
+            raise ValueError(msg)
+        return self
+
+    def request(self) -> RunRequest:
+        """The same for the use case."""
+        return RunRequest(
+            kind="agent" if self.agent is not None else "orchestration",
+            reference=self.agent or self.orchestration or "",
+            workspace=self.workspace,
+            semver=self.version,
+            input=self.input,
+            trigger_type=self.trigger_type,
+            priority=self.priority,
+        )
+
+
+class CancelRunIn(In):
+    """Why a run is stopped."""
+
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class RunSummaryOut(BaseModel):
+    """A run without what went in and came out."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    organization_id: UUID
+    workspace_id: UUID
+    gateway_id: UUID | None
+    execution_type: str
+    agent_id: UUID | None
+    orchestration_id: UUID | None
+    semver: str
+    config_digest: str
+    triggered_by: str
+    trigger_type: str
+    created_by: str
+    status: str
+    waiting_for: str | None
+    priority: int
+    error_code: str | None
+    error_message: str | None
+    stop_reason: str | None
+    queued_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    step_count: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd_micros: int
+    parent_run_id: UUID | None
+    root_run_id: UUID
+    decision_id: UUID
+    created_at: datetime
+
+
+class RunOut(RunSummaryOut):
+    """A run."""
+
+    execution_time_ms: int | None = None
+    trace_id: str | None = None
+    limits: dict[str, Any]
+    decision: dict[str, Any]
+    cancel_requested_at: datetime | None
+    cancel_reason: str | None
+    input: Any = None
+    output: Any = None
+    masked: list[str] = Field(default=[], description="What this caller may not be shown.")
+
+    @classmethod
+    async def of(cls, row: Run, objects: Objects, masked: tuple[str, ...]) -> Self:
+        """The public form of a row, its payloads fetched from wherever they are."""
+        out = cls.model_validate({name: getattr(row, name) for name in _COLUMNS})
+        out.execution_time_ms = elapsed_ms(row.started_at, row.completed_at)
+        out.trace_id = trace_id(row.traceparent) or None
+        out.masked = list(masked)
+        if "input" not in masked:
+            out.input = await read_payload(row.input, row.input_ref, objects)
+        if "output" not in masked:
+            out.output = await read_payload(row.output, row.output_ref, objects)
+        return out
+
+
+_COLUMNS = tuple(
+    name for name in RunOut.model_fields if name not in {"execution_time_ms", "trace_id", "input", "output", "masked"}
+)
+
 
 RUN_LIST = Listing(runs.RUNS, RunSummaryOut)
 MAX_WAIT_SECONDS = 60
@@ -29,18 +138,6 @@ Prefer = Annotated[str, Header(max_length=200, description="`wait=30`: answer wh
 IdempotencyKey = Annotated[str | None, Header(description="The same key and body give the same run for 24 hours.")]
 
 
-def objects_of(request: Request) -> Objects:
-    """Where large payloads are."""
-    objects: Objects = request.app.state.objects
-    return objects
-
-
-def signals_of(request: Request) -> RunSignals:
-    """How processes tell each other of runs."""
-    signals: RunSignals = request.app.state.signals
-    return signals
-
-
 @router.post("", permission="run:create", status=202)
 async def start_run(
     request: Request, response: Response, body: StartRunIn, prefer: Prefer = "", idempotency_key: IdempotencyKey = None
@@ -49,7 +146,7 @@ async def start_run(
     rules, objects, asked = await rules_of(request), objects_of(request), body.request()
     run = await in_unit(
         request,
-        lambda uow: run_starts.start_run(uow, asked, rules=rules, objects=objects, idempotency_key=idempotency_key),
+        lambda uow: runs.start_run(uow, asked, rules=rules, objects=objects, idempotency_key=idempotency_key),
     )
     signals_of(request).queued()
     if seconds := wait_of(prefer):
@@ -83,17 +180,6 @@ async def get_run(request: Request, run_id: UUID, prefer: Prefer = "") -> RunOut
     return await RunOut.of(run, objects_of(request), permit_of(request).masked)
 
 
-@router.get("/{run_id}/events", permission="run:read")
-async def watch_run(
-    request: Request, run_id: UUID, last_event_id: Annotated[str, Header(max_length=300)] = ""
-) -> StreamingResponse:
-    """What happens in a run, as it happens: server-sent events named as in AG-UI; comes back by Last-Event-ID."""
-    await in_unit(request, lambda uow: runs.get_run(uow, run_id))
-    allow_seconds(request, MAX_WATCH_SECONDS + _SLACK_SECONDS)
-    events = stream_events(request, signals_of(request), run_id, last_event_id)
-    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-
-
 @router.post("/{run_id}/cancel", permission="run:cancel")
 async def cancel_run(request: Request, run_id: UUID, body: CancelRunIn | None = None) -> RunOut:
     """Stop a run that has not finished; cancelling it again changes nothing."""
@@ -102,13 +188,6 @@ async def cancel_run(request: Request, run_id: UUID, body: CancelRunIn | None = 
     if run.status == RunStatus.CANCELLED:
         signals_of(request).ended([run.id])
     return await RunOut.of(run, objects_of(request), permit_of(request).masked)
-
-
-@router.get("/{run_id}/explain", permission="run:read")
-async def explain_run(request: Request, uow: Uow, run_id: UUID) -> ExplanationOut:
-    """Who asked, which rule allowed it, what exactly ran, what it did and what it cost."""
-    found = await explaining.explain_run(uow, run_id)
-    return await ExplanationOut.of(found, objects_of(request), uow.permit.masked)
 
 
 def wait_of(prefer: str) -> int:

@@ -7,11 +7,11 @@ from pydantic import Field, model_validator
 
 from chassis.http import Router
 from chassis.units import in_unit, rules_of
-from execution.api.run_bodies import RunSummaryOut, StartRunIn
-from execution.api.runs import objects_of, signals_of
+from execution.api import objects_of, signals_of
+from execution.api.runs import RunSummaryOut, StartRunIn
 from execution.tables.runs import Run
-from execution.usecases import run_starts_bulk
-from execution.usecases.run_starts_bulk import Asked
+from execution.usecases import runs_bulk
+from execution.usecases.runs_bulk import Asked
 from resources.bodies import In
 from resources.bulk import BulkOut, BulkResult, Items
 
@@ -45,7 +45,7 @@ class StartRunsIn(In):
 async def start_runs(request: Request, body: StartRunsIn) -> BulkOut[RunSummaryOut]:
     """Start many runs. Answers once all are queued, with what became of each."""
     rules, objects, asked = await rules_of(request), objects_of(request), [item.asked() for item in body.items]
-    results = await in_unit(request, lambda uow: run_starts_bulk.start_runs(uow, asked, rules=rules, objects=objects))
+    results = await in_unit(request, lambda uow: runs_bulk.start_runs(uow, asked, rules=rules, objects=objects))
     signals_of(request).queued()
     return BulkOut[RunSummaryOut].of([_shown(result) for result in results])
 

@@ -1,16 +1,18 @@
 """Routes of a run's steps: read, and decided by a person where nobody else knows what became of one."""
 
+from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import Request
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from chassis.http import Router, Uow
+from chassis.objects import Objects, read_payload
 from chassis.units import in_unit, permit_of
-from execution.api.run_bodies import StepOut, StepsOut
-from execution.api.runs import objects_of, signals_of
-from execution.domain.runs import Decided
+from execution.api import objects_of, signals_of
+from execution.domain.runs import Decided, elapsed_ms
+from execution.tables.runs import Step
 from execution.usecases import steps
 from execution.usecases.steps import StepDecision
 from resources.bodies import In
@@ -30,6 +32,64 @@ class DecideStepIn(In):
         if self.outcome is not Decided.COMPLETED and self.output is not None:
             raise ValueError("only what is completed has an output")
         return self
+
+
+class StepOut(BaseModel):
+    """One attempt at a step of a run."""
+
+    id: UUID
+    run_id: UUID
+    step_number: int
+    node: str
+    iteration: int
+    attempt: int
+    kind: str
+    effects: str
+    agent_id: UUID | None
+    agent_semver: str
+    status: str
+    error_code: str | None
+    error_message: str | None
+    will_retry: bool
+    provider: str
+    model_name: str
+    price_version: str
+    input_tokens: int
+    output_tokens: int
+    cost_usd_micros: int
+    started_at: datetime
+    completed_at: datetime | None
+    execution_time_ms: int | None = None
+    tokens_used: int = 0
+    input: Any = None
+    output: Any = None
+    masked: list[str] = []
+
+    @classmethod
+    async def of(cls, row: Step, objects: Objects, masked: tuple[str, ...]) -> Self:
+        """The public form of a row, its payloads fetched from wherever they are."""
+        out = cls.model_validate({name: getattr(row, name) for name in _STEP_COLUMNS})
+        out.execution_time_ms = elapsed_ms(row.started_at, row.completed_at)
+        out.tokens_used = row.input_tokens + row.output_tokens
+        out.masked = list(masked)
+        if "input" not in masked:
+            out.input = await read_payload(row.input, row.input_ref, objects)
+        if "output" not in masked:
+            out.output = await read_payload(row.output, row.output_ref, objects)
+        return out
+
+
+_STEP_COLUMNS = tuple(
+    name
+    for name in StepOut.model_fields
+    if name not in {"execution_time_ms", "tokens_used", "input", "output", "masked"}
+)
+
+
+class StepsOut(BaseModel):
+    """All attempts at all steps of a run, in the order they were started."""
+
+    items: list[StepOut]
 
 
 @router.get("", permission="step:read")

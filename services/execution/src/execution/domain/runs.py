@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 from chassis.errors import ConflictError
+from execution.domain.quantities import usd_to_micros
 
 _Number = TypeVar("_Number", int, float)
 
@@ -110,6 +114,18 @@ class Limits:
     max_depth: int | None = None
     timeout_seconds: float | None = None
 
+    @classmethod
+    def of_decision(cls, caps: Mapping[str, Any]) -> Self:
+        """The caps that a decision puts on a run, by the names that rules have for them."""
+        cost = caps.get("run.max_cost_usd")
+        return cls(
+            max_cost_usd_micros=None if cost is None else usd_to_micros(Decimal(str(cost))),
+            max_tokens=_whole(caps.get("run.max_tokens")),
+            max_steps=_whole(caps.get("run.max_steps")),
+            max_depth=_whole(caps.get("run.max_depth")),
+            timeout_seconds=caps.get("run.timeout_seconds"),
+        )
+
     def tightened(self, other: Limits) -> Limits:
         """The stricter of both, limit by limit."""
         return Limits(
@@ -159,7 +175,16 @@ def status_of_stop(reason: StopReason) -> RunStatus:
     return RunStatus.CANCELLED if reason in (StopReason.CANCELLED, StopReason.KILLED) else RunStatus.FAILED
 
 
+def elapsed_ms(start: datetime | None, end: datetime | None) -> int | None:
+    """Milliseconds from start to end; None while there is no end."""
+    return None if start is None or end is None else round((end - start).total_seconds() * 1000)
+
+
 def _stricter(one: _Number | None, other: _Number | None) -> _Number | None:
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None else int(value)

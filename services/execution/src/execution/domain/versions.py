@@ -23,11 +23,16 @@ def is_version(text: str) -> bool:
     return len(text) <= MAX_VERSION_CHARACTERS and semver.Version.is_valid(text)
 
 
+def is_higher(one: str, other: str) -> bool:
+    """Whether one version comes after the other."""
+    return semver.Version.parse(one) > semver.Version.parse(other)
+
+
 def next_version(current: str | None, wanted: str | None = None) -> str:
     """The number of the next revision: the wanted one when it is higher than the current, else the next patch."""
     if current is None:
         return wanted or FIRST_VERSION
-    present = semver.Version.parse(current)
-    if wanted is not None and semver.Version.parse(wanted) > present:
+    if wanted is not None and is_higher(wanted, current):
         return wanted
+    present = semver.Version.parse(current)
     return str(present.finalize_version() if present.prerelease else present.bump_patch())

@@ -10,14 +10,11 @@ from chassis.errors import NotFoundError
 from chassis.ids import new_id
 from chassis.uow import UnitOfWork
 from contracts.execution import AgentUpdated, AgentVersionCreated
-from execution.domain.agents import AgentSpec
-from execution.domain.compiler import compile_agent
-from execution.domain.definitions import Definition, parse_agent
-from execution.domain.scans import results_of, scan_config, status_of
+from execution.domain.revisions import CURRENT, Revision, read_agent, wanted_number
 from execution.tables.agents import Agent, AgentVersion
-from execution.usecases.agent_facts import living, state_of, touch
-from execution.usecases.revisions import CURRENT, next_semver
 from resources.listing import ListQuery, Page, Resource, lister
+from resources.lives import get_living
+from resources.patches import touch
 from resources.versions import require_version
 
 AGENT_VERSIONS = Resource(AgentVersion, filters=("semver", "digest", "is_current", "created_at"))
@@ -28,102 +25,77 @@ async def create_agent_version(
     uow: UnitOfWork, agent_id: UUID, *, config_yaml: str, change_summary: str, semver: str | None
 ) -> AgentVersion:
     """Save a new revision and make it the current one; the configuration it already has changes nothing."""
-    agent = living(await uow.get(Agent, agent_id, lock=True))
-    definition = parse_agent(config_yaml)
+    agent = await get_living(uow, Agent, agent_id, lock=True)
+    revision = read_agent(config_yaml)
     current = await current_version(uow, agent)
-    if current.digest == definition.digest:
+    if current.digest == revision.digest:
         return current
-    number = next_semver(await highest_semver(uow, agent), semver)
-    return await add_version(uow, agent, definition, config_yaml, semver=number, change_summary=change_summary)
+    number = wanted_number(await highest_semver(uow, agent), semver)
+    return await add_version(uow, agent, revision, semver=number, change_summary=change_summary)
 
 
 async def set_current_agent_version(
     uow: UnitOfWork, agent_id: UUID, *, semver: str, expected_version: int | None
 ) -> Agent:
     """Make an earlier revision the one that runs from now on; the current one again changes nothing."""
-    agent = living(await uow.get(Agent, agent_id, lock=True))
+    agent = await get_living(uow, Agent, agent_id, lock=True)
     require_version(agent.version, expected_version)
     wanted = await find_version(uow, agent, semver)
     if wanted.is_current:
         return agent
     before = agent.current_version
     await _point_at(uow, agent, wanted)
-    uow.emit(state_of(AgentUpdated, agent, {"current_version": [before, semver]}))
+    uow.emit(AgentUpdated.of(agent, changes={"current_version": [before, semver]}))
     return agent
 
 
 async def get_agent_version(uow: UnitOfWork, agent_id: UUID, semver: str) -> AgentVersion:
     """One revision by its number, or the current one by the word `current`."""
-    return await find_version(uow, living(await uow.get(Agent, agent_id)), semver)
+    return await find_version(uow, await get_living(uow, Agent, agent_id), semver)
 
 
 async def list_agent_versions(uow: UnitOfWork, agent_id: UUID, query: ListQuery) -> Page:
     """The revisions of one agent, the newest first."""
-    agent = living(await uow.get(Agent, agent_id))
+    agent = await get_living(uow, Agent, agent_id)
     return await _list_versions(uow, query, agent_id=agent.id)
 
 
 async def add_version(
-    uow: UnitOfWork,
-    agent: Agent,
-    definition: Definition[AgentSpec],
-    config_yaml: str,
-    *,
-    semver: str,
-    change_summary: str,
-) -> AgentVersion:
+    uow: UnitOfWork, agent: Agent, revision: Revision, *, semver: str, change_summary: str
+) -> AgentVersion:  # fmt: skip
     """Save another revision of an agent whose row is locked, make it current and say so."""
     before = agent.current_version
     await uow.execute(_no_current(agent), {})
-    agent.current_version_id, agent.agent_type = new_id(), definition.spec.kind
-    agent.current_version, agent.config_yaml = semver, config_yaml
+    agent.current_version_id, agent.agent_type = new_id(), revision.kind
+    agent.current_version, agent.config_yaml = semver, revision.text
     touch(uow, agent)
-    version = await save_version(uow, agent, definition, config_yaml, semver=semver, change_summary=change_summary)
-    uow.emit(state_of(AgentUpdated, agent, {"current_version": [before, semver]}))
+    version = await save_version(uow, agent, revision, change_summary=change_summary)
+    uow.emit(AgentUpdated.of(agent, changes={"current_version": [before, semver]}))
     return version
 
 
-async def save_version(
-    uow: UnitOfWork,
-    agent: Agent,
-    definition: Definition[AgentSpec],
-    config_yaml: str,
-    *,
-    semver: str,
-    change_summary: str,
-) -> AgentVersion:
+async def save_version(uow: UnitOfWork, agent: Agent, revision: Revision, *, change_summary: str) -> AgentVersion:
     """Insert the revision that the agent's row already points at."""
-    findings = scan_config(definition.config)
     version = AgentVersion(
         id=agent.current_version_id,
         organization_id=agent.organization_id,
         agent_id=agent.id,
         workspace_id=agent.workspace_id,
-        semver=semver,
-        digest=definition.digest,
-        config_yaml=config_yaml,
-        config=dict(definition.config),
-        graph=compile_agent(definition).to_json(),
+        semver=agent.current_version,
+        digest=revision.digest,
+        config_yaml=revision.text,
+        config=revision.config,
+        graph=revision.graph,
         change_summary=change_summary,
         created_by=uow.caller.owner_id,
         is_current=True,
-        security_scan_status=status_of(findings),
-        security_scan_results=results_of(findings),
+        **revision.scan,
         created_at=uow.now,
         updated_at=uow.now,
         version=1,
     )
-    await uow.add(version, conflict=f"There is already a version {semver} of this agent.")
-    uow.emit(
-        AgentVersionCreated(
-            agent_version_id=version.id,
-            agent_id=agent.id,
-            workspace_id=agent.workspace_id,
-            semver=semver,
-            digest=version.digest,
-            change_summary=change_summary,
-        )
-    )
+    await uow.add(version, conflict=f"There is already a version {version.semver} of this agent.")
+    uow.emit(AgentVersionCreated.of(version))
     return version
 
 

@@ -9,16 +9,14 @@ from uuid import UUID
 from chassis.ids import new_id
 from chassis.uow import UnitOfWork
 from contracts.execution import AgentCreated, AgentDeleted, AgentUpdated
-from execution.domain.definitions import parse_agent
-from execution.domain.versions import next_version
+from execution.domain.revisions import Revision, read_agent
 from execution.tables.agents import Agent
-from execution.tables.workspaces import Workspace
-from execution.usecases.agent_facts import living, state_of, touch
 from execution.usecases.agent_versions import save_version
-from execution.usecases.revisions import change_row
 from execution.usecases.subscriptions import count_agent
 from execution.usecases.workspaces import find_workspace, require_active
 from resources.listing import Resource, counter, lister
+from resources.lives import get_living, restore, retire
+from resources.patches import apply_patch, told
 from resources.versions import require_version
 
 AGENTS = Resource(
@@ -53,44 +51,40 @@ async def create_agent(
     `fields` are description, team_id, risk_level and status, where given. InvalidError with every problem of the
     configuration, ConflictError when the name is taken, LimitExceededError at the plan's or workspace's number.
     """
-    definition = parse_agent(config_yaml)
+    revision = read_agent(config_yaml)
     place = await find_workspace(uow, workspace)
     await count_agent(uow, place)
-    first = next_version(None, definition.metadata.version if definition.metadata else None)
-    agent = _new_agent(uow, place, name, definition.spec.kind, config_yaml, first, fields)
+    agent = _new_agent(uow, place.id, name, revision, fields)
     await uow.add(agent, conflict=TAKEN)
-    await save_version(uow, agent, definition, config_yaml, semver=first, change_summary="First version")
-    uow.emit(state_of(AgentCreated, agent))
+    await save_version(uow, agent, revision, change_summary="First version")
+    uow.emit(AgentCreated.of(agent))
     return agent
 
 
 async def get_agent(uow: UnitOfWork, agent_id: UUID) -> Agent:
     """The agent; NotFoundError for a deleted one."""
-    return living(await uow.get(Agent, agent_id))
+    return await get_living(uow, Agent, agent_id)
 
 
 async def update_agent(
     uow: UnitOfWork, agent_id: UUID, values: Mapping[str, Any], *, expected_version: int | None
 ) -> Agent:
     """Change what is said about an agent; what it does changes by a new version only."""
-    agent = living(await uow.get(Agent, agent_id, lock=True))
+    agent = await get_living(uow, Agent, agent_id, lock=True)
     require_version(agent.version, expected_version)
-    changes = change_row(agent, values)
-    if not changes:
-        return agent
-    touch(uow, agent)
+    changes = apply_patch(uow, agent, values)
     if "name" in changes:
         await uow.add(agent, conflict=TAKEN)
-    uow.emit(state_of(AgentUpdated, agent, changes))
+    if changes:
+        uow.emit(AgentUpdated.of(agent, changes=told(changes)))
     return agent
 
 
 async def delete_agent(uow: UnitOfWork, agent_id: UUID) -> None:
     """Retire an agent: it can't be run any more, its versions and runs stay."""
-    agent = living(await uow.get(Agent, agent_id, lock=True))
-    agent.deleted_at = uow.now
-    touch(uow, agent)
-    uow.emit(state_of(AgentDeleted, agent))
+    agent = await get_living(uow, Agent, agent_id, lock=True)
+    retire(uow, agent)
+    uow.emit(AgentDeleted.of(agent))
 
 
 async def restore_agent(uow: UnitOfWork, agent_id: UUID) -> Agent:
@@ -99,27 +93,23 @@ async def restore_agent(uow: UnitOfWork, agent_id: UUID) -> Agent:
     if agent.deleted_at is None:
         return agent
     await count_agent(uow, await require_active(uow, agent.workspace_id))
-    agent.deleted_at = None
-    touch(uow, agent)
-    await uow.add(agent, conflict=TAKEN)
-    uow.emit(state_of(AgentUpdated, agent, {"deleted_at": [True, None]}))
+    await restore(uow, agent, conflict=TAKEN)
+    uow.emit(AgentUpdated.of(agent, changes={"deleted_at": [True, None]}))
     return agent
 
 
-def _new_agent(  # noqa: PLR0917
-    uow: UnitOfWork, place: Workspace, name: str, kind: str, config_yaml: str, semver: str, fields: Mapping[str, Any]
-) -> Agent:
+def _new_agent(uow: UnitOfWork, workspace_id: UUID, name: str, revision: Revision, fields: Mapping[str, Any]) -> Agent:
     return Agent(
         id=new_id(),
         organization_id=uow.organization_id,
-        workspace_id=place.id,
+        workspace_id=workspace_id,
         created_by=uow.caller.owner_id,
         name=name,
         description=fields.get("description", ""),
         team_id=fields.get("team_id"),
-        agent_type=kind,
-        config_yaml=config_yaml,
-        current_version=semver,
+        agent_type=revision.kind,
+        config_yaml=revision.text,
+        current_version=revision.first_number(),
         current_version_id=new_id(),
         risk_level=fields.get("risk_level", "low"),
         is_public=fields.get("is_public", False),

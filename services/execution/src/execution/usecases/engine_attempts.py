@@ -13,9 +13,9 @@ import orjson
 from chassis.clock import utc_now
 from chassis.errors import RefusalError, UnavailableError
 from chassis.ids import new_id
+from chassis.objects import INLINE_BYTES, Objects
 from chassis.telemetry import logger, span
 from execution.clients.agents import AgentCall, AgentError, AgentErrorCode, AgentResult, AgentRunner
-from execution.clients.objects import INLINE_BYTES, Objects
 from execution.domain.documents import Json
 from execution.domain.interpreter import Ready, StepKey
 from execution.domain.nodes import AgentNode

@@ -13,11 +13,11 @@ from uuid import UUID
 import asyncpg
 
 from chassis.ids import new_id
+from chassis.objects import NoObjects, Objects
 from chassis.sealing import Keyring
 from chassis.telemetry import logger
 from execution.clients.agents import AgentRunner
 from execution.clients.dispatch import QUEUE, Delivery, Line
-from execution.clients.objects import NoObjects, Objects
 from execution.domain.runs import RunStatus, StopReason
 from execution.usecases.engine_attempts import Attempts
 from execution.usecases.engine_batches import LANES, Batches

@@ -9,8 +9,7 @@ from uuid import UUID
 
 from chassis.telemetry import trace_id
 from chassis.uow import UnitOfWork
-from execution.tables.runs import Run
-from execution.tables.steps import Step
+from execution.tables.runs import Run, Step
 from execution.usecases.runs import get_run
 from execution.usecases.steps import steps_of
 

@@ -13,12 +13,11 @@ from chassis.uow import UnitOfWork
 from contracts.execution import (
     ModelCredentialCreated,
     ModelCredentialDeleted,
-    ModelCredentialState,
     ModelCredentialUpdated,
 )
 from execution.tables.model_credentials import ModelCredential
-from execution.usecases.revisions import change_row
 from resources.listing import Resource, counter, lister
+from resources.patches import apply_patch, told, touch
 from resources.versions import require_version
 
 MODEL_CREDENTIALS = Resource(
@@ -55,7 +54,7 @@ async def create_model_credential(
         version=1,
     )
     await uow.add(credential, conflict=TAKEN)
-    uow.emit(_state(ModelCredentialCreated, credential))
+    uow.emit(ModelCredentialCreated.of(credential))
     return credential
 
 
@@ -76,7 +75,7 @@ async def update_model_credential(
     credential = await uow.get(ModelCredential, credential_id, lock=True)
     require_version(credential.version, expected_version)
     plain = {name: value for name, value in values.items() if name != "secret"}
-    changes = change_row(credential, plain)
+    changes = told(apply_patch(uow, credential, plain))
     _require_address(credential.provider, credential.base_url)
     if "base_url" in changes and not values.get("secret"):
         raise InvalidError("A key goes to another address only when it is given again.", code="secret_needed")
@@ -84,13 +83,15 @@ async def update_model_credential(
         sealed = _require(keyring).seal(secret.encode(), _place(credential.organization_id, credential.id))
         credential.ciphertext, credential.wrapped_key = sealed.ciphertext, sealed.wrapped_key
         credential.kek_id = sealed.kek_id
-        changes |= {"secret": ["replaced", "replaced"], **change_row(credential, {"hint": hint_of(secret)})}
+        hint = credential.hint
+        credential.hint = hint_of(secret)
+        if not changes:
+            touch(uow, credential)
+        changes |= {"secret": ["replaced", "replaced"], "hint": [hint, credential.hint]}
     if not changes:
         return credential
-    credential.version += 1
-    credential.updated_at = uow.now
     await uow.add(credential, conflict=TAKEN)
-    uow.emit(_state(ModelCredentialUpdated, credential, changes))
+    uow.emit(ModelCredentialUpdated.of(credential, changes=changes))
     return credential
 
 
@@ -98,7 +99,7 @@ async def delete_model_credential(uow: UnitOfWork, credential_id: UUID) -> None:
     """Destroy a provider key; agents that use it fail from now on."""
     credential = await uow.get(ModelCredential, credential_id, lock=True)
     await uow.delete(credential)
-    uow.emit(_state(ModelCredentialDeleted, credential))
+    uow.emit(ModelCredentialDeleted.of(credential))
 
 
 def open_credential(keyring: Keyring, row: Mapping[str, Any]) -> str:
@@ -131,11 +132,3 @@ def _require(keyring: Keyring | None) -> Keyring:
             code="no_keyring",
         )
     return keyring
-
-
-def _state(
-    kind: type[ModelCredentialState], row: ModelCredential, changes: dict[str, list[Any]] | None = None
-) -> ModelCredentialState:
-    return kind(
-        model_credential_id=row.id, version=row.version, name=row.name, provider=row.provider, changes=changes or {}
-    )

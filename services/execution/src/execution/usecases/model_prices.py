@@ -12,10 +12,10 @@ from sqlalchemy import func, select
 from chassis.errors import LimitExceededError
 from chassis.ids import new_id
 from chassis.uow import UnitOfWork
-from contracts.execution import ModelPriceCreated, ModelPriceDeleted, ModelPriceState, ModelPriceUpdated
+from contracts.execution import ModelPriceCreated, ModelPriceDeleted, ModelPriceUpdated
 from execution.tables.model_prices import ModelPrice
 from resources.listing import Resource, counter, lister
-from resources.patches import Changes, apply_patch
+from resources.patches import apply_patch, told
 from resources.versions import require_version
 
 MODEL_PRICES = Resource(
@@ -55,7 +55,7 @@ async def create_model_price(
         version=1,
     )
     await uow.add(price, conflict=TAKEN)
-    uow.emit(_state(ModelPriceCreated, price))
+    uow.emit(ModelPriceCreated.of(price))
     return price
 
 
@@ -73,7 +73,7 @@ async def update_model_price(
     changes = apply_patch(uow, price, values)
     if changes:
         await uow.add(price, conflict=TAKEN)
-        uow.emit(_state(ModelPriceUpdated, price, changes))
+        uow.emit(ModelPriceUpdated.of(price, changes=told(changes)))
     return price
 
 
@@ -81,7 +81,7 @@ async def delete_model_price(uow: UnitOfWork, price_id: UUID) -> None:
     """Take a price back; a model without any other fails from now on."""
     price = await uow.get(ModelPrice, price_id, lock=True)
     await uow.delete(price)
-    uow.emit(_state(ModelPriceDeleted, price))
+    uow.emit(ModelPriceDeleted.of(price))
 
 
 async def _require_room(uow: UnitOfWork) -> None:
@@ -91,20 +91,3 @@ async def _require_room(uow: UnitOfWork) -> None:
     count = await uow.first(select(func.count()).where(ModelPrice.organization_id == uow.organization_id))
     if count >= MAX_MODEL_PRICES:
         raise LimitExceededError(f"An organization may have {MAX_MODEL_PRICES} prices.", code="too_many_model_prices")
-
-
-def _state(kind: type[ModelPriceState], row: ModelPrice, changes: Changes | None = None) -> ModelPriceState:
-    return kind(
-        model_price_id=row.id,
-        version=row.version,
-        provider=row.provider,
-        model_name=row.model_name,
-        input_usd_micros_per_million=row.input_usd_micros_per_million,
-        output_usd_micros_per_million=row.output_usd_micros_per_million,
-        valid_from=row.valid_from,
-        changes={name: [_plain(before), _plain(after)] for name, (before, after) in (changes or {}).items()},
-    )
-
-
-def _plain(value: datetime | int) -> str | int:
-    return value.isoformat() if isinstance(value, datetime) else value

@@ -10,10 +10,9 @@ from sqlalchemy import or_, select, tuple_
 
 from chassis.errors import ConflictError, InvalidError
 from chassis.uow import UnitOfWork
-from execution.domain.definitions import Definition
-from execution.domain.orchestrations import OrchestrationSpec
+from execution.domain.orchestrations import AgentReference
+from execution.domain.revisions import CURRENT
 from execution.tables.agents import Agent, AgentVersion
-from execution.usecases.revisions import CURRENT
 
 AgentIds: TypeAlias = Mapping[str, Mapping[str, str]]
 """`{alias: {id, version}}`; version is a number or `current`."""
@@ -21,10 +20,12 @@ MAX_AGENTS = 200
 
 
 async def resolve_agents(
-    uow: UnitOfWork, workspace_id: UUID, definition: Definition[OrchestrationSpec], given: AgentIds
+    uow: UnitOfWork, workspace_id: UUID, named: Mapping[str, AgentReference], given: AgentIds
 ) -> dict[str, dict[str, str]]:
-    """What each alias stands for, ids for names; InvalidError naming every alias without a living agent there."""
-    named = definition.agents
+    """What each alias stands for, ids for names; InvalidError naming every alias without a living agent there.
+
+    `named` is what the definition's own text says, and goes before what was `given` beside it.
+    """
     aliases = {*given, *named}
     if len(aliases) > MAX_AGENTS:
         raise InvalidError(f"An orchestration names at most {MAX_AGENTS} agents.", code="too_many_agents")

@@ -7,21 +7,22 @@ from sqlalchemy import select
 from chassis.permits import Permit
 from chassis.uow import UnitOfWork
 from contracts.execution import OrchestrationUpdated
-from execution.domain.definitions import parse_orchestration
+from execution.domain.revisions import read_orchestration
 from execution.tables.orchestrations import Orchestration
-from execution.usecases.agent_files import Applied, require_metadata, require_update
 from execution.usecases.orchestration_agents import resolve_agents
-from execution.usecases.orchestration_facts import state_of, touch
 from execution.usecases.orchestration_versions import add_version, current_version, highest_semver
 from execution.usecases.orchestrations import create_orchestration
-from execution.usecases.revisions import change_row, wanted_semver
 from execution.usecases.workspaces import find_workspace
+from resources.patches import apply_patch, told
+from resources.upserts import Applied, require_update
 
 
-async def apply_orchestration(uow: UnitOfWork, *, file: str, workspace: str | None, may_update: Permit) -> Applied:
+async def apply_orchestration(
+    uow: UnitOfWork, *, file: str, workspace: str | None, may_update: Permit
+) -> Applied[Orchestration]:
     """Make the orchestration that the file names be as it says: created, given a new version, or left as it is."""
-    definition = parse_orchestration(file, aliases=())
-    metadata = require_metadata(definition)
+    revision = read_orchestration(file, ())
+    metadata = revision.require_metadata()
     place = await find_workspace(uow, workspace or metadata.workspace)
     statement = select(Orchestration).where(
         Orchestration.workspace_id == place.id,
@@ -36,15 +37,13 @@ async def apply_orchestration(uow: UnitOfWork, *, file: str, workspace: str | No
         )
         return Applied(created, ["created"])
     require_update(may_update, row)
-    changes = change_row(row, {"description": metadata.description})
+    changes = apply_patch(uow, row, {"description": metadata.description})
     if changes:
-        touch(uow, row)
-        uow.emit(state_of(OrchestrationUpdated, row, changes))
-    resolved = await resolve_agents(uow, place.id, definition, {})
+        uow.emit(OrchestrationUpdated.of(row, changes=told(changes)))
+    resolved = await resolve_agents(uow, place.id, revision.agents, {})
     current = await current_version(uow, row)
-    if current.digest == definition.digest and current.agent_ids == resolved:
+    if current.digest == revision.digest and current.agent_ids == resolved:
         return Applied(row, sorted(changes))
-    semver = wanted_semver(definition, await highest_semver(uow, row))
-    summary = "Applied from a file"
-    await add_version(uow, row, definition, file, agent_ids=resolved, semver=semver, change_summary=summary)
+    semver = revision.number_after(await highest_semver(uow, row))
+    await add_version(uow, row, revision, agent_ids=resolved, semver=semver, change_summary="Applied from a file")
     return Applied(row, [*sorted(changes), "version"])

@@ -11,14 +11,12 @@ from chassis.errors import NotFoundError
 from chassis.ids import new_id
 from chassis.uow import UnitOfWork
 from contracts.execution import OrchestrationUpdated, OrchestrationVersionCreated
-from execution.domain.compiler import compile_orchestration
-from execution.domain.definitions import Definition, parse_orchestration
-from execution.domain.orchestrations import OrchestrationSpec
+from execution.domain.revisions import CURRENT, Revision, read_orchestration, wanted_number
 from execution.tables.orchestrations import Orchestration, OrchestrationVersion
 from execution.usecases.orchestration_agents import AgentIds, resolve_agents
-from execution.usecases.orchestration_facts import living, state_of, touch
-from execution.usecases.revisions import CURRENT, next_semver
 from resources.listing import ListQuery, Page, Resource, lister
+from resources.lives import get_living
+from resources.patches import touch
 from resources.versions import require_version
 
 ORCHESTRATION_VERSIONS = Resource(OrchestrationVersion, filters=("semver", "digest", "is_current", "created_at"))
@@ -38,16 +36,16 @@ async def create_orchestration_version(
 
     Without `agent_ids` (or `agents` in the text) the aliases keep standing for the agents they stand for now.
     """
-    orchestration = living(await uow.get(Orchestration, orchestration_id, lock=True))
+    orchestration = await get_living(uow, Orchestration, orchestration_id, lock=True)
     kept = orchestration.agent_ids if agent_ids is None else agent_ids
-    definition = parse_orchestration(config_yaml, aliases=kept)
-    resolved = await resolve_agents(uow, orchestration.workspace_id, definition, kept)
+    revision = read_orchestration(config_yaml, kept)
+    resolved = await resolve_agents(uow, orchestration.workspace_id, revision.agents, kept)
     current = await current_version(uow, orchestration)
-    if current.digest == definition.digest and current.agent_ids == resolved:
+    if current.digest == revision.digest and current.agent_ids == resolved:
         return current
-    number = next_semver(await highest_semver(uow, orchestration), semver)
+    number = wanted_number(await highest_semver(uow, orchestration), semver)
     return await add_version(
-        uow, orchestration, definition, config_yaml, agent_ids=resolved, semver=number, change_summary=change_summary
+        uow, orchestration, revision, agent_ids=resolved, semver=number, change_summary=change_summary
     )
 
 
@@ -55,33 +53,32 @@ async def set_current_orchestration_version(
     uow: UnitOfWork, orchestration_id: UUID, *, semver: str, expected_version: int | None
 ) -> Orchestration:
     """Make an earlier revision the one that runs from now on; the current one again changes nothing."""
-    orchestration = living(await uow.get(Orchestration, orchestration_id, lock=True))
+    orchestration = await get_living(uow, Orchestration, orchestration_id, lock=True)
     require_version(orchestration.version, expected_version)
     wanted = await find_version(uow, orchestration, semver)
     if wanted.is_current:
         return orchestration
     before = orchestration.current_version
     await _point_at(uow, orchestration, wanted)
-    uow.emit(state_of(OrchestrationUpdated, orchestration, {"current_version": [before, semver]}))
+    uow.emit(OrchestrationUpdated.of(orchestration, changes={"current_version": [before, semver]}))
     return orchestration
 
 
 async def get_orchestration_version(uow: UnitOfWork, orchestration_id: UUID, semver: str) -> OrchestrationVersion:
     """One revision by its number, or the current one by the word `current`."""
-    return await find_version(uow, living(await uow.get(Orchestration, orchestration_id)), semver)
+    return await find_version(uow, await get_living(uow, Orchestration, orchestration_id), semver)
 
 
 async def list_orchestration_versions(uow: UnitOfWork, orchestration_id: UUID, query: ListQuery) -> Page:
     """The revisions of one orchestration, the newest first."""
-    orchestration = living(await uow.get(Orchestration, orchestration_id))
+    orchestration = await get_living(uow, Orchestration, orchestration_id)
     return await _list_versions(uow, query, orchestration_id=orchestration.id)
 
 
 async def add_version(
     uow: UnitOfWork,
     orchestration: Orchestration,
-    definition: Definition[OrchestrationSpec],
-    config_yaml: str,
+    revision: Revision,
     *,
     agent_ids: dict[str, Any],
     semver: str,
@@ -90,25 +87,17 @@ async def add_version(
     """Save another revision of an orchestration whose row is locked, make it current and say so."""
     before = orchestration.current_version
     await uow.execute(_no_current(orchestration), {})
-    orchestration.current_version_id, orchestration.pattern = new_id(), definition.spec.pattern
-    orchestration.current_version, orchestration.config_yaml = semver, config_yaml
+    orchestration.current_version_id, orchestration.pattern = new_id(), revision.kind
+    orchestration.current_version, orchestration.config_yaml = semver, revision.text
     orchestration.agent_ids = agent_ids
     touch(uow, orchestration)
-    version = await save_version(
-        uow, orchestration, definition, config_yaml, semver=semver, change_summary=change_summary
-    )
-    uow.emit(state_of(OrchestrationUpdated, orchestration, {"current_version": [before, semver]}))
+    version = await save_version(uow, orchestration, revision, change_summary=change_summary)
+    uow.emit(OrchestrationUpdated.of(orchestration, changes={"current_version": [before, semver]}))
     return version
 
 
 async def save_version(
-    uow: UnitOfWork,
-    orchestration: Orchestration,
-    definition: Definition[OrchestrationSpec],
-    config_yaml: str,
-    *,
-    semver: str,
-    change_summary: str,
+    uow: UnitOfWork, orchestration: Orchestration, revision: Revision, *, change_summary: str
 ) -> OrchestrationVersion:
     """Insert the revision that the orchestration's row already points at."""
     version = OrchestrationVersion(
@@ -116,11 +105,11 @@ async def save_version(
         organization_id=orchestration.organization_id,
         orchestration_id=orchestration.id,
         workspace_id=orchestration.workspace_id,
-        semver=semver,
-        digest=definition.digest,
-        config_yaml=config_yaml,
-        config=dict(definition.config),
-        graph=compile_orchestration(definition).to_json(),
+        semver=orchestration.current_version,
+        digest=revision.digest,
+        config_yaml=revision.text,
+        config=revision.config,
+        graph=revision.graph,
         change_summary=change_summary,
         created_by=uow.caller.owner_id,
         is_current=True,
@@ -129,17 +118,8 @@ async def save_version(
         updated_at=uow.now,
         version=1,
     )
-    await uow.add(version, conflict=f"There is already a version {semver} of this orchestration.")
-    uow.emit(
-        OrchestrationVersionCreated(
-            orchestration_version_id=version.id,
-            orchestration_id=orchestration.id,
-            workspace_id=orchestration.workspace_id,
-            semver=semver,
-            digest=version.digest,
-            change_summary=change_summary,
-        )
-    )
+    await uow.add(version, conflict=f"There is already a version {version.semver} of this orchestration.")
+    uow.emit(OrchestrationVersionCreated.of(version))
     return version
 
 

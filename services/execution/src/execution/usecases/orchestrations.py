@@ -9,15 +9,14 @@ from uuid import UUID
 from chassis.ids import new_id
 from chassis.uow import UnitOfWork
 from contracts.execution import OrchestrationCreated, OrchestrationDeleted, OrchestrationUpdated
-from execution.domain.definitions import parse_orchestration
-from execution.domain.versions import next_version
+from execution.domain.revisions import read_orchestration
 from execution.tables.orchestrations import Orchestration
 from execution.usecases.orchestration_agents import AgentIds, resolve_agents
-from execution.usecases.orchestration_facts import living, state_of, touch
 from execution.usecases.orchestration_versions import save_version
-from execution.usecases.revisions import change_row
 from execution.usecases.workspaces import find_workspace, require_active
 from resources.listing import Resource, counter, lister
+from resources.lives import get_living, restore, retire
+from resources.patches import apply_patch, told
 from resources.versions import require_version
 
 ORCHESTRATIONS = Resource(
@@ -47,10 +46,9 @@ async def create_orchestration(
     `fields` are description, team_id and status, where given. InvalidError with every problem of the configuration,
     ConflictError when the name is taken.
     """
-    definition = parse_orchestration(config_yaml, aliases=agent_ids or None)
+    revision = read_orchestration(config_yaml, agent_ids or None)
     place = await find_workspace(uow, workspace)
-    resolved = await resolve_agents(uow, place.id, definition, agent_ids)
-    first = next_version(None, definition.metadata.version if definition.metadata else None)
+    resolved = await resolve_agents(uow, place.id, revision.agents, agent_ids)
     orchestration = Orchestration(
         id=new_id(),
         organization_id=uow.organization_id,
@@ -59,10 +57,10 @@ async def create_orchestration(
         name=name,
         description=fields.get("description", ""),
         team_id=fields.get("team_id"),
-        pattern=definition.spec.pattern,
-        config_yaml=config_yaml,
+        pattern=revision.kind,
+        config_yaml=revision.text,
         agent_ids=resolved,
-        current_version=first,
+        current_version=revision.first_number(),
         current_version_id=new_id(),
         status=fields.get("status", "active"),
         created_at=uow.now,
@@ -70,38 +68,35 @@ async def create_orchestration(
         version=1,
     )
     await uow.add(orchestration, conflict=TAKEN)
-    await save_version(uow, orchestration, definition, config_yaml, semver=first, change_summary="First version")
-    uow.emit(state_of(OrchestrationCreated, orchestration))
+    await save_version(uow, orchestration, revision, change_summary="First version")
+    uow.emit(OrchestrationCreated.of(orchestration))
     return orchestration
 
 
 async def get_orchestration(uow: UnitOfWork, orchestration_id: UUID) -> Orchestration:
     """The orchestration; NotFoundError for a deleted one."""
-    return living(await uow.get(Orchestration, orchestration_id))
+    return await get_living(uow, Orchestration, orchestration_id)
 
 
 async def update_orchestration(
     uow: UnitOfWork, orchestration_id: UUID, values: Mapping[str, Any], *, expected_version: int | None
 ) -> Orchestration:
     """Change what is said about an orchestration; what it does changes by a new version only."""
-    orchestration = living(await uow.get(Orchestration, orchestration_id, lock=True))
+    orchestration = await get_living(uow, Orchestration, orchestration_id, lock=True)
     require_version(orchestration.version, expected_version)
-    changes = change_row(orchestration, values)
-    if not changes:
-        return orchestration
-    touch(uow, orchestration)
+    changes = apply_patch(uow, orchestration, values)
     if "name" in changes:
         await uow.add(orchestration, conflict=TAKEN)
-    uow.emit(state_of(OrchestrationUpdated, orchestration, changes))
+    if changes:
+        uow.emit(OrchestrationUpdated.of(orchestration, changes=told(changes)))
     return orchestration
 
 
 async def delete_orchestration(uow: UnitOfWork, orchestration_id: UUID) -> None:
     """Retire an orchestration: it can't be run any more, its versions and runs stay."""
-    orchestration = living(await uow.get(Orchestration, orchestration_id, lock=True))
-    orchestration.deleted_at = uow.now
-    touch(uow, orchestration)
-    uow.emit(state_of(OrchestrationDeleted, orchestration))
+    orchestration = await get_living(uow, Orchestration, orchestration_id, lock=True)
+    retire(uow, orchestration)
+    uow.emit(OrchestrationDeleted.of(orchestration))
 
 
 async def restore_orchestration(uow: UnitOfWork, orchestration_id: UUID) -> Orchestration:
@@ -110,8 +105,6 @@ async def restore_orchestration(uow: UnitOfWork, orchestration_id: UUID) -> Orch
     if orchestration.deleted_at is None:
         return orchestration
     await require_active(uow, orchestration.workspace_id)
-    orchestration.deleted_at = None
-    touch(uow, orchestration)
-    await uow.add(orchestration, conflict=TAKEN)
-    uow.emit(state_of(OrchestrationUpdated, orchestration, {"deleted_at": [True, None]}))
+    await restore(uow, orchestration, conflict=TAKEN)
+    uow.emit(OrchestrationUpdated.of(orchestration, changes={"deleted_at": [True, None]}))
     return orchestration

@@ -13,13 +13,13 @@ from chassis.errors import ConflictError, InvalidError, NotFoundError
 from chassis.uow import UnitOfWork
 from execution.domain.compiler import SELF_ALIAS
 from execution.domain.definitions import agent_of, orchestration_of
+from execution.domain.revisions import CURRENT
 from execution.domain.runs import Limits
 from execution.domain.schemas import validate_input
 from execution.tables.agents import Agent, AgentVersion
 from execution.tables.orchestrations import Orchestration, OrchestrationVersion
 from execution.tables.workspaces import Workspace
 from execution.usecases.orchestration_agents import pin_agents
-from execution.usecases.revisions import CURRENT
 from execution.usecases.workspaces import as_id, find_workspace
 
 Kind = Literal["agent", "orchestration"]

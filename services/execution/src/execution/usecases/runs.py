@@ -1,14 +1,26 @@
-"""Runs: read, stopped, explained. They are never changed or deleted through the API: they are what happened."""
+"""Runs: started, read, stopped. Between the first and the last the engine has them."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 from uuid import UUID
 
+from chassis.ids import new_id
+from chassis.objects import Objects, keep_payload
+from chassis.rules import DeniedError, Rules, decide_for, record_decision, resource_of, told
 from chassis.uow import UnitOfWork
-from contracts.execution import RunCancelled, RunCancelRequested
-from execution.domain.runs import RunStatus, StopReason, require_transition
+from contracts.execution import RunCancelled, RunCancelRequested, RunQueued
+from execution.domain.runs import Limits, RunStatus, StopReason, require_transition
 from execution.tables.runs import Run
+from execution.usecases.idempotency import find_earlier_run, remember_run, request_digest
+from execution.usecases.run_subjects import Kind, Subject, check_input, find_subject
+from execution.usecases.subscriptions import count_run
+from execution.usecases.workspaces import retention_class
+from pdp.request import Decision, RunContext
 from resources.listing import Resource, counter, lister
+
+Trigger = Literal["api", "cli", "mcp"]
 
 RUNS = Resource(
     Run,
@@ -22,6 +34,68 @@ list_runs = lister(RUNS)
 count_runs = counter(RUNS)
 UNHELD = (RunStatus.SCHEDULED, RunStatus.QUEUED, RunStatus.WAITING)
 """In these no worker holds the run: cancelling is done at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What a caller asks to run; `reference` and `workspace` are ids or names."""
+
+    kind: Kind
+    reference: str
+    input: Any
+    workspace: str | None = None
+    semver: str = "current"
+    trigger_type: Trigger = "api"
+    priority: int | None = None
+    """Among the runs of the workspace that wait; None takes the definition's own."""
+
+
+async def start_run(
+    uow: UnitOfWork, request: RunRequest, *, rules: Rules, objects: Objects, idempotency_key: str | None = None
+) -> Run:
+    """Queue a run, or return the one this Idempotency-Key already stands for.
+
+    DeniedError (403) by a rule, InvalidError for an input that does not fit, LimitExceededError at the month's number;
+    none of them leaves a run.
+    """
+    digest = request_digest(asdict(request)) if idempotency_key is not None else b""
+    if idempotency_key is not None and (earlier := await find_earlier_run(uow, idempotency_key, digest)):
+        return await uow.get(Run, earlier)
+    subject = await find_subject(
+        uow, request.kind, request.reference, workspace=request.workspace, semver=request.semver
+    )
+    run = await prepare_run(uow, subject, request, rules=rules, objects=objects)
+    if idempotency_key is not None:
+        await remember_run(uow, idempotency_key, digest, run.id)
+    await uow.add(run)
+    announce_run(uow, run)
+    await count_run(uow)
+    return run
+
+
+async def prepare_run(uow: UnitOfWork, subject: Subject, request: RunRequest, *, rules: Rules, objects: Objects) -> Run:
+    """The row of a run that may be queued, still to be added; only a large input is stored already."""
+    check_input(subject, request.input)
+    run_id, decision_id = new_id(), new_id()
+    decision = _decide(uow, subject, rules, request.trigger_type)
+    inline, stored = await keep_payload(objects, uow.organization_id, run_id, request.input)
+    run = _new_run(uow, subject, request, run_id, decision, decision_id)
+    run.input, run.input_ref = inline, stored
+    return run
+
+
+def announce_run(uow: UnitOfWork, run: Run) -> None:
+    """Publish that the run is queued, and the decision that allowed it."""
+    uow.emit(RunQueued.of(run, owner_id=run.created_by))
+    record_decision(
+        uow,
+        run.decision,
+        decision_id=run.decision_id,
+        action=f"{run.execution_type}:execute",
+        kind=run.execution_type,
+        row_id=str(run.agent_id or run.orchestration_id),
+        run_id=run.id,
+    )
 
 
 async def get_run(uow: UnitOfWork, run_id: UUID) -> Run:
@@ -42,25 +116,72 @@ async def cancel_run(uow: UnitOfWork, run_id: UUID, *, reason: str) -> Run:
     require_transition(present, wanted)
     run.status, run.cancel_requested_at, run.cancel_reason = wanted, uow.now, reason
     run.updated_at, run.version = uow.now, run.version + 1
-    known = {"run_id": run.id, "workspace_id": run.workspace_id, "owner_id": run.created_by}
-    uow.emit(RunCancelRequested.model_validate({**known, "reason": reason}))
+    uow.emit(RunCancelRequested.of(run, owner_id=run.created_by, reason=reason))
     if wanted is RunStatus.CANCELLED:
         run.waiting_for, run.stop_reason, run.completed_at = None, StopReason.CANCELLED, uow.now
-        uow.emit(_cancelled(run))
+        uow.emit(RunCancelled.of(run, owner_id=run.created_by))
     return run
 
 
-def _cancelled(run: Run) -> RunCancelled:
-    return RunCancelled(
-        run_id=run.id,
-        workspace_id=run.workspace_id,
-        owner_id=run.created_by,
-        agent_id=run.agent_id,
-        orchestration_id=run.orchestration_id,
-        execution_type=run.execution_type,
-        step_count=run.step_count,
-        input_tokens=run.input_tokens,
-        output_tokens=run.output_tokens,
-        cost_usd_micros=run.cost_usd_micros,
-        stop_reason=StopReason.CANCELLED,
+def _decide(uow: UnitOfWork, subject: Subject, rules: Rules, trigger: str) -> Decision:
+    action, row_id = f"{subject.kind}:execute", str(subject.definition.id)
+    cost = subject.limits.max_cost_usd_micros
+    context = RunContext(
+        estimated_cost_usd=None if cost is None else cost / 1_000_000, depth=0, trigger=trigger, model=subject.model
+    )
+    decision = decide_for(
+        uow.caller, action, rules, resource_of(uow.caller, subject.kind, row_id, subject.attributes()), context
+    )
+    if not decision.is_allowed:
+        raise DeniedError(decision, subject.kind, row_id, action)
+    return decision
+
+
+def _new_run(  # noqa: PLR0917
+    uow: UnitOfWork, subject: Subject, request: RunRequest, run_id: UUID, decision: Decision, decision_id: UUID
+) -> Run:
+    caller, is_agent = uow.caller, subject.kind == "agent"
+    return Run(
+        retention_class=retention_class(subject.workspace.retention_days),
+        id=run_id,
+        organization_id=uow.organization_id,
+        workspace_id=subject.workspace.id,
+        gateway_id=subject.workspace.gateway_id,
+        execution_type=subject.kind,
+        agent_id=subject.definition.id if is_agent else None,
+        orchestration_id=None if is_agent else subject.definition.id,
+        version_id=subject.version.id,
+        semver=subject.version.semver,
+        config_digest=subject.version.digest,
+        pins=subject.pins,
+        limits=asdict(subject.limits.tightened(Limits.of_decision(decision.limits()))),
+        caller={
+            "kind": caller.kind,
+            "id": caller.id,
+            "user_id": str(caller.user_id) if caller.user_id else None,
+            "roles": sorted(caller.roles),
+            "scopes": sorted(caller.scopes),
+        },
+        created_by=caller.owner_id,
+        triggered_by=f"api_key:{caller.id}" if caller.kind == "api_key" else caller.id,
+        trigger_type=request.trigger_type,
+        decision_id=decision_id,
+        decision=told(decision),
+        status=RunStatus.QUEUED,
+        priority=subject.priority if request.priority is None else request.priority,
+        queued_at=uow.now,
+        step_count=0,
+        input_tokens=0,
+        output_tokens=0,
+        cost_usd_micros=0,
+        traceparent=caller.traceparent,
+        correlation_id=caller.correlation_id,
+        root_run_id=run_id,
+        depth=0,
+        token=0,
+        last_step=0,
+        takeovers=0,
+        created_at=uow.now,
+        updated_at=uow.now,
+        version=1,
     )

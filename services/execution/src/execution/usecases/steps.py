@@ -8,9 +8,9 @@ from uuid import UUID
 from sqlalchemy import Select, select
 
 from chassis.errors import ConflictError, NotFoundError
+from chassis.objects import Objects, keep_payload
 from chassis.uow import UnitOfWork
 from contracts.execution import StepCompleted, StepDecided, StepFailed
-from execution.clients.objects import Objects, keep_payload
 from execution.domain.runs import (
     DECIDED_FAILED,
     DECIDED_RETRY,
@@ -20,8 +20,7 @@ from execution.domain.runs import (
     WaitingFor,
     require_transition,
 )
-from execution.tables.runs import Run
-from execution.tables.steps import Step
+from execution.tables.runs import Run, Step
 
 MAX_STEP_ROWS = 10_000
 
@@ -83,31 +82,10 @@ def _end(uow: UnitOfWork, step: Step, outcome: Decided) -> None:
 
 
 def _announce(uow: UnitOfWork, run: Run, step: Step, decision: StepDecision) -> None:
-    known = {
-        "run_id": run.id,
-        "workspace_id": run.workspace_id,
-        "owner_id": run.created_by,
-        "step_id": step.id,
-        "node": step.node,
-        "iteration": step.iteration,
-        "attempt": step.attempt,
-    }
-    uow.emit(StepDecided.model_validate({**known, "outcome": decision.outcome, "reason": decision.reason}))
-    more = {
-        "kind": step.kind,
-        "agent_id": step.agent_id,
-        "agent_semver": step.agent_semver,
-        "provider": step.provider,
-        "model_name": step.model_name,
-        "price_version": step.price_version,
-        "started_at": step.started_at,
-        "ended_at": step.completed_at,
-    }
-    if decision.outcome is Decided.COMPLETED:
-        uow.emit(StepCompleted.model_validate(known | more))
-    else:
-        failed = {"error_code": step.error_code, "will_retry": step.will_retry}
-        uow.emit(StepFailed.model_validate(known | more | failed))
+    known = {"workspace_id": run.workspace_id, "owner_id": run.created_by, "step_id": step.id}
+    uow.emit(StepDecided.of(step, **known, outcome=decision.outcome, reason=decision.reason))
+    ended = StepCompleted if decision.outcome is Decided.COMPLETED else StepFailed
+    uow.emit(ended.of(step, **known, ended_at=step.completed_at))
 
 
 async def _run(uow: UnitOfWork, run_id: UUID, *, lock: bool = False) -> Run:

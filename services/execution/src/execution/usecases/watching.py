@@ -11,8 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from execution.domain.runs import FINAL, RunStatus
-from execution.tables.runs import Run
-from execution.tables.steps import Step
+from execution.tables.runs import Run, Step
 
 OVERLAP = timedelta(seconds=5)
 STARTED_ID = "started"

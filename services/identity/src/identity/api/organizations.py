@@ -86,8 +86,8 @@ async def create_organization(uow: Uow, body: CreateOrganizationIn, response: Re
     response.headers["Location"] = f"/v1/platform/organizations/{made.organization.id}"
     return NewOrganizationOut(
         **OrganizationOut.of(made.organization).model_dump(),
-        owner_id=made.owner.id,
-        workspace_id=made.workspace.id,
+        owner_id=made.owner_id,
+        workspace_id=made.workspace_id,
         api_key=made.api_key,
     )
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 from chassis.uow import UnitOfWork
 from contracts.billing import SubscriptionCreated, SubscriptionRestated, SubscriptionState, SubscriptionUpdated
 from contracts.gateway import GatewayCreated, GatewayRestated, GatewayState
-from identity.tables.subscriptions import SubscriptionLimit
-from identity.usecases import organizations
-from spine.facts import on, project
+from identity.usecases import organizations, subscriptions
+from spine.facts import on
 
 
 @on(SubscriptionCreated, SubscriptionUpdated, SubscriptionRestated)
 async def note_subscription(uow: UnitOfWork, fact: SubscriptionState) -> None:
     """Its plan and limits hold here from now on."""
-    key = {"organization_id": uow.organization_id}
-    if await project(uow, SubscriptionLimit, key, fact.version, {"max_users": fact.max_users}):
+    if await subscriptions.project_subscription(uow, fact):
         await organizations.follow_plan(uow, fact.plan_id)
     await organizations.note_provisioned(uow, part="subscription")
 

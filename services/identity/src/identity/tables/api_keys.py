@@ -40,3 +40,8 @@ class ApiKey(Row):
     created_at: Mapped[datetime] = mapped_column(timestamptz())
     updated_at: Mapped[datetime] = mapped_column(timestamptz())
     version: Mapped[int]
+
+    @property
+    def secret_sha256(self) -> str:
+        """The hash under the name its facts have for it."""
+        return self.key_hash

@@ -7,19 +7,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
 
 from chassis.uow import UnitOfWork
+from contracts.envelope import Fact
 from contracts.identity import ApiKeyRestated, OrganizationRestated, UserRestated, WorkspaceRestated
 from identity.tables import Row
 from identity.tables.api_keys import ApiKey
 from identity.tables.organizations import Organization
 from identity.tables.users import User
 from identity.tables.workspaces import Workspace
-from identity.usecases.facts import api_key_fact, organization_fact, user_fact, workspace_fact
 
 _NIL = UUID(int=0)
 _PAGE = 500
@@ -36,7 +35,7 @@ async def find_platform_organization(uow: UnitOfWork) -> UUID | None:
     return found
 
 
-def restater(row: type[Row], fact: Callable[[Any], Any]) -> Callable[[UnitOfWork, UUID | None], Awaitable[int]]:
+def restater(row: type[Row], fact: type[Fact]) -> Callable[[UnitOfWork, UUID | None], Awaitable[int]]:
     """A function that publishes all rows of a noun again, of one organization or of all."""
 
     async def restate(uow: UnitOfWork, organization_id: UUID | None) -> int:
@@ -45,7 +44,7 @@ def restater(row: type[Row], fact: Callable[[Any], Any]) -> Callable[[UnitOfWork
             await uow.become(uow.caller.within(each))
             rows = await uow.all(select(row))  # row security narrows it to this organization
             for found in rows:
-                uow.emit(fact(found))
+                uow.emit(fact.of(found))
             count += len(rows)
         return count
 
@@ -53,10 +52,10 @@ def restater(row: type[Row], fact: Callable[[Any], Any]) -> Callable[[UnitOfWork
 
 
 RESTATE = {
-    "organization": restater(Organization, lambda row: organization_fact(OrganizationRestated, row)),
-    "user": restater(User, lambda row: user_fact(UserRestated, row)),
-    "workspace": restater(Workspace, lambda row: workspace_fact(WorkspaceRestated, row)),
-    "api_key": restater(ApiKey, lambda row: api_key_fact(ApiKeyRestated, row)),
+    "organization": restater(Organization, OrganizationRestated),
+    "user": restater(User, UserRestated),
+    "workspace": restater(Workspace, WorkspaceRestated),
+    "api_key": restater(ApiKey, ApiKeyRestated),
 }
 
 

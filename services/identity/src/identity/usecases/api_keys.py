@@ -7,16 +7,14 @@ from uuid import UUID
 
 from sqlalchemy import func, select
 
-from chassis.errors import ConflictError, ForbiddenError, InvalidError, LimitExceededError, NotFoundError
+from chassis.errors import ConflictError, InvalidError, LimitExceededError
 from chassis.ids import new_id
-from chassis.rules import in_scope
 from chassis.uow import UnitOfWork
 from contracts.api_keys import make_key
 from contracts.identity import ApiKeyCreated, ApiKeyRevoked, ApiKeyRotated
-from identity.domain.roles import require_may_touch, require_role, require_scopes
+from identity.domain.roles import require_may_touch
 from identity.tables.api_keys import ApiKey
-from identity.tables.users import User
-from identity.usecases.facts import api_key_fact
+from identity.usecases.key_owners import current_role, require_may_make, role_of_new_key
 from identity.usecases.own_organization import lock_organization
 from resources.listing import Resource, counter, lister
 from resources.patches import touch
@@ -49,13 +47,8 @@ async def create_api_key(
     await _require_room(uow)
     if user_id is None and role is None:
         user_id = uow.caller.user_id
-    if user_id is not None:
-        acts_as = await _user_role(uow, user_id)
-    else:
-        acts_as = _organization_role(uow, role, is_platform=organization.is_platform)
-    require_may_touch(uow.caller.roles, acts_as)
-    _require_not_wider(uow, scopes)
-    require_scopes(scopes, [acts_as])
+    acts_as = await role_of_new_key(uow, user_id, role, is_platform=organization.is_platform)
+    require_may_make(uow, acts_as, scopes)
     return await add_key(uow, user_id=user_id, name=name, role=acts_as, scopes=scopes, expires_at=expires_at)
 
 
@@ -81,7 +74,7 @@ async def add_key(
         version=1,
     )
     await uow.add(row)
-    uow.emit(api_key_fact(ApiKeyCreated, row))
+    uow.emit(ApiKeyCreated.of(row))
     return row, key
 
 
@@ -96,9 +89,8 @@ async def rotate_api_key(uow: UnitOfWork, api_key_id: UUID, *, overlap: timedelt
         raise InvalidError(f"An overlap is at most {MAX_OVERLAP.days} days.", code="invalid_overlap")
     await lock_organization(uow)
     old = await uow.get(ApiKey, api_key_id, lock=True)
-    acts_as = await _current_role(uow, old)
-    require_may_touch(uow.caller.roles, acts_as)
-    _require_not_wider(uow, old.scopes)
+    acts_as = await current_role(uow, old)
+    require_may_make(uow, acts_as, old.scopes)
     _require_rotatable(uow, old)
     await _require_room(uow)
     row, key = await add_key(
@@ -108,14 +100,14 @@ async def rotate_api_key(uow: UnitOfWork, api_key_id: UUID, *, overlap: timedelt
     old.expires_at = min(end, old.expires_at) if old.expires_at else end
     old.replaced_by = row.id
     touch(uow, old)
-    uow.emit(api_key_fact(ApiKeyRotated, old))
+    uow.emit(ApiKeyRotated.of(old))
     return row, key
 
 
 async def revoke_api_key(uow: UnitOfWork, api_key_id: UUID) -> ApiKey:
     """End a key now; revoking it again changes nothing."""
     row = await uow.get(ApiKey, api_key_id, lock=True)
-    require_may_touch(uow.caller.roles, await _current_role(uow, row))
+    require_may_touch(uow.caller.roles, await current_role(uow, row))
     if row.is_active:
         _revoke(uow, row)
     return row
@@ -133,7 +125,7 @@ async def revoke_keys_of_user(uow: UnitOfWork, user_id: UUID) -> None:
 def _revoke(uow: UnitOfWork, row: ApiKey) -> None:
     row.is_active = False
     touch(uow, row)
-    uow.emit(api_key_fact(ApiKeyRevoked, row))
+    uow.emit(ApiKeyRevoked.of(row))
 
 
 def _require_rotatable(uow: UnitOfWork, row: ApiKey) -> None:
@@ -143,36 +135,6 @@ def _require_rotatable(uow: UnitOfWork, row: ApiKey) -> None:
         raise ConflictError("This key has a successor already. Rotate that one.", code="api_key_rotated")
     if row.expires_at is not None and row.expires_at <= uow.now:
         raise ConflictError("This key is over. Make a new one.", code="api_key_expired")
-
-
-def _require_not_wider(uow: UnitOfWork, scopes: list[str]) -> None:
-    """Whoever comes with a narrowed key gets none that is wider out of it."""
-    held = uow.caller.scopes
-    if held and (not scopes or not all(in_scope(held, scope) for scope in scopes)):
-        raise ForbiddenError("Your own key is narrowed: it makes none with other scopes.", code="scope_exceeds")
-
-
-async def _current_role(uow: UnitOfWork, row: ApiKey) -> str:
-    user = await uow.find(User, row.user_id) if row.user_id else None
-    return user.role if user else row.role
-
-
-async def _user_role(uow: UnitOfWork, user_id: UUID) -> str:
-    user = await uow.find(User, user_id)
-    if user is None or (uow.permit.own_only and str(user_id) != uow.caller.owner_id):
-        raise NotFoundError("There is no user with this id.")
-    if user.status == "suspended":
-        raise ConflictError("This user is suspended.", code="user_suspended")
-    return user.role
-
-
-def _organization_role(uow: UnitOfWork, role: str | None, *, is_platform: bool) -> str:
-    if uow.permit.own_only:
-        raise ForbiddenError("You may make keys for yourself only.", code="own_keys_only")
-    if role is None:
-        raise InvalidError("A key of the organization needs a role, one of a user its id.", code="role_required")
-    require_role(role, is_platform=is_platform)
-    return role
 
 
 async def _require_room(uow: UnitOfWork) -> None:

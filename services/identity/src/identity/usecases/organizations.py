@@ -21,10 +21,7 @@ from contracts.identity import (
 )
 from identity.domain.roles import owner_role
 from identity.tables.organizations import Organization
-from identity.tables.users import User
-from identity.tables.workspaces import Workspace
 from identity.usecases import api_keys, users, workspaces
-from identity.usecases.facts import organization_fact
 from resources.patches import apply_patch, touch
 from resources.versions import require_version
 
@@ -36,8 +33,8 @@ class NewOrganization:
     """An organization with its first owner, workspace and key. The key is shown this once."""
 
     organization: Organization
-    owner: User
-    workspace: Workspace
+    owner_id: UUID
+    workspace_id: UUID
     api_key: str
 
 
@@ -75,12 +72,12 @@ async def create_organization(
         version=1,
     )
     await uow.add(organization, conflict=f"The slug {slug!r} is taken, for ever.")
-    uow.emit(organization_fact(OrganizationCreated, organization))
+    uow.emit(OrganizationCreated.of(organization))
     role = owner_role(is_platform=is_platform)
     owner = await users.add_user(uow, email=owner_email, name=owner_name, role=role, status="active")
     workspace = await workspaces.create_default_workspace(uow)
     _, key = await api_keys.add_key(uow, user_id=owner.id, name="first key", role=role, scopes=[], expires_at=None)
-    return NewOrganization(organization, owner, workspace, key)
+    return NewOrganization(organization, owner.id, workspace.id, key)
 
 
 async def get_organization(uow: UnitOfWork, organization_id: UUID) -> Organization:
@@ -95,7 +92,7 @@ async def update_organization(
     organization = await uow.get(Organization, organization_id, lock=True)
     require_version(organization.version, expected_version)
     if apply_patch(uow, organization, changes):
-        uow.emit(organization_fact(OrganizationUpdated, organization))
+        uow.emit(OrganizationUpdated.of(organization))
     return organization
 
 
@@ -145,7 +142,7 @@ async def note_provisioned(uow: UnitOfWork, *, part: str) -> None:
     setattr(organization, f"has_{part}", True)
     if organization.has_subscription and organization.has_gateway and organization.provisioned_at is None:
         organization.provisioned_at = uow.now
-        uow.emit(OrganizationProvisioned(organization_id=organization.id))
+        uow.emit(OrganizationProvisioned.of(organization))
 
 
 async def follow_plan(uow: UnitOfWork, plan_tier: str) -> None:
@@ -156,7 +153,7 @@ async def follow_plan(uow: UnitOfWork, plan_tier: str) -> None:
         and plan_tier in PLAN_TIERS
         and apply_patch(uow, organization, {"plan_tier": plan_tier})
     ):
-        uow.emit(organization_fact(OrganizationUpdated, organization))
+        uow.emit(OrganizationUpdated.of(organization))
 
 
 async def _of_platform(uow: UnitOfWork, organization_id: UUID, *, lock: bool = True) -> Organization:
@@ -187,5 +184,5 @@ def _delete(uow: UnitOfWork, organization: Organization) -> None:
 
 def _changed(uow: UnitOfWork, organization: Organization, kind: type[OrganizationState]) -> Organization:
     touch(uow, organization)
-    uow.emit(organization_fact(kind, organization))
+    uow.emit(kind.of(organization))
     return organization

@@ -13,17 +13,13 @@ from chassis.ids import new_id
 from chassis.uow import UnitOfWork
 from contracts.identity import UserActivated, UserCreated, UserDeleted, UserState, UserSuspended, UserUpdated
 from identity.domain.roles import owner_role, require_may_touch, require_role
-from identity.tables.organizations import Organization
-from identity.tables.subscriptions import SubscriptionLimit
 from identity.tables.users import User
 from identity.usecases import api_keys
-from identity.usecases.facts import user_fact
 from identity.usecases.own_organization import lock_organization
+from identity.usecases.subscriptions import read_max_users
 from resources.listing import Resource, counter, lister
 from resources.patches import apply_patch, touch
 from resources.versions import require_version
-
-FREE_TIER_USERS = 10
 
 USERS = Resource(
     User, filters=("status", "role", "email", "created_at"), sorts=("created_at", "email"), search=("email", "name")
@@ -57,7 +53,7 @@ async def add_user(uow: UnitOfWork, *, email: str, name: str, role: str, status:
         version=1,
     )
     await uow.add(user, conflict=f"There is a user with the address {email} already.")
-    uow.emit(user_fact(UserCreated, user))
+    uow.emit(UserCreated.of(user))
     return user
 
 
@@ -77,9 +73,9 @@ async def update_user(
     require_may_touch(uow.caller.roles, user.role, role)
     require_role(role, is_platform=organization.is_platform)
     if role != user.role:
-        await _require_another_owner(uow, organization, user)
+        await _require_another_owner(uow, user, is_platform=organization.is_platform)
     if apply_patch(uow, user, changes):
-        uow.emit(user_fact(UserUpdated, user))
+        uow.emit(UserUpdated.of(user))
     return user
 
 
@@ -100,7 +96,7 @@ async def suspend_user(uow: UnitOfWork, user_id: UUID) -> User:
     require_may_touch(uow.caller.roles, user.role)
     if user.status == "suspended":
         return user
-    await _require_another_owner(uow, organization, user)
+    await _require_another_owner(uow, user, is_platform=organization.is_platform)
     await api_keys.revoke_keys_of_user(uow, user_id)
     user.status = "suspended"
     return _changed(uow, user, UserSuspended)
@@ -111,7 +107,7 @@ async def delete_user(uow: UnitOfWork, user_id: UUID) -> None:
     organization = await lock_organization(uow)
     user = await uow.get(User, user_id, lock=True)
     require_may_touch(uow.caller.roles, user.role)
-    await _require_another_owner(uow, organization, user)
+    await _require_another_owner(uow, user, is_platform=organization.is_platform)
     await api_keys.revoke_keys_of_user(uow, user_id)
     await uow.delete(user)
     user.status = "suspended"
@@ -119,17 +115,14 @@ async def delete_user(uow: UnitOfWork, user_id: UUID) -> None:
 
 
 async def _require_room(uow: UnitOfWork) -> None:
-    limit = await uow.first(
-        select(SubscriptionLimit.max_users).where(SubscriptionLimit.organization_id == uow.organization_id)
-    )
+    most = await read_max_users(uow)
     count = await uow.first(select(func.count()).where(User.organization_id == uow.organization_id))
-    most = FREE_TIER_USERS if limit is None else limit
     if count >= most:
         raise LimitExceededError(f"The subscription allows {most} users.", code="too_many_users")
 
 
-async def _require_another_owner(uow: UnitOfWork, organization: Organization, user: User) -> None:
-    role = owner_role(is_platform=organization.is_platform)
+async def _require_another_owner(uow: UnitOfWork, user: User, *, is_platform: bool) -> None:
+    role = owner_role(is_platform=is_platform)
     if user.role != role or user.status != "active":
         return
     others = select(User.id).where(
@@ -141,5 +134,5 @@ async def _require_another_owner(uow: UnitOfWork, organization: Organization, us
 
 def _changed(uow: UnitOfWork, user: User, kind: type[UserState]) -> User:
     touch(uow, user)
-    uow.emit(user_fact(kind, user))
+    uow.emit(kind.of(user))
     return user

@@ -14,7 +14,6 @@ from chassis.uow import UnitOfWork
 from contracts.identity import WorkspaceCreated, WorkspaceDeleted, WorkspaceUpdated
 from identity.domain.promotions import require_no_cycle
 from identity.tables.workspaces import Workspace
-from identity.usecases.facts import workspace_fact
 from identity.usecases.own_organization import lock_organization
 from resources.listing import Resource, counter, lister
 from resources.patches import apply_patch, touch
@@ -67,7 +66,7 @@ async def create_workspace(
     )
     _require_promotion(workspace, others)
     await uow.add(workspace, conflict=f"There is a workspace named {name!r} already.")
-    uow.emit(workspace_fact(WorkspaceCreated, workspace))
+    uow.emit(WorkspaceCreated.of(workspace))
     return workspace
 
 
@@ -87,7 +86,7 @@ async def update_workspace(
         return workspace
     _require_promotion(workspace, await _all(uow))
     await uow.add(workspace, conflict=f"There is a workspace named {workspace.name!r} already.")
-    uow.emit(workspace_fact(WorkspaceUpdated, workspace))
+    uow.emit(WorkspaceUpdated.of(workspace))
     return workspace
 
 
@@ -109,7 +108,7 @@ async def delete_workspace(uow: UnitOfWork, workspace_id: UUID) -> None:
         raise ConflictError("Another workspace is promoted from this one.", code="promotion_source")
     await uow.delete(workspace)
     touch(uow, workspace)
-    uow.emit(workspace_fact(WorkspaceDeleted, workspace))
+    uow.emit(WorkspaceDeleted.of(workspace, status="deleted"))
 
 
 def _require_promotion(workspace: Workspace, others: Sequence[Workspace]) -> None:

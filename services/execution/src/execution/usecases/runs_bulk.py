@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 from chassis.errors import LimitExceededError, RefusalError, UnavailableError
+from chassis.objects import Objects
 from chassis.rules import Rules
 from chassis.uow import UnitOfWork
-from execution.clients.objects import Objects
 from execution.tables.runs import Run
 from execution.usecases.idempotency import find_earlier_run, remember_run, request_digest
-from execution.usecases.run_starts import RunRequest, announce_run, prepare_run
 from execution.usecases.run_subjects import Kind, Subject, find_subject
+from execution.usecases.runs import RunRequest, announce_run, prepare_run
 from execution.usecases.subscriptions import count_runs
 from resources.bulk import BulkResult, record_refusals, refused
 

@@ -39,7 +39,7 @@ class NoObjects:
         """Refuse: TooLargeError."""
         del organization_id, run_id
         raise TooLargeError(
-            f"Payloads above {INLINE_BYTES} bytes need an object store (REMIT_EXECUTION_OBJECT_DIRECTORY); "
+            f"Payloads above {INLINE_BYTES} bytes need an object store (the setting OBJECT_DIRECTORY); "
             f"this one has {len(content)}."
         )
 

@@ -6,8 +6,8 @@ import pytest
 
 from chassis.errors import TooLargeError, UnavailableError
 from chassis.ids import new_id
+from chassis.objects import OBJECT_BYTES, DirectoryObjects, NoObjects, open_objects
 from chassis.sealing import Keyring, UnsealError
-from execution.clients.objects import OBJECT_BYTES, DirectoryObjects, NoObjects, open_objects
 
 pytestmark = pytest.mark.anyio
 KEYRING = Keyring("k", {"k": bytes(32)})

@@ -1,0 +1,106 @@
+"""Revisions: a definition's text in every form in which it is kept and run, and the number it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chassis.errors import ConflictError, InvalidError
+from execution.domain.compiler import compile_agent, compile_orchestration
+from execution.domain.definitions import Definition, parse_agent, parse_orchestration
+from execution.domain.documents import Json
+from execution.domain.graph import Graph
+from execution.domain.orchestrations import AgentReference
+from execution.domain.scans import Finding, results_of, scan_config, status_of
+from execution.domain.shapes import Metadata
+from execution.domain.versions import is_higher, is_version, next_version
+
+CURRENT = "current"
+"""The word for whichever revision runs when nobody names another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A checked definition, ready to be saved."""
+
+    text: str
+    kind: str
+    """An agent's kind, or an orchestration's pattern."""
+    config: dict[str, Json]
+    """The canonical configuration: what the digest is taken of."""
+    digest: str
+    graph: dict[str, Any]
+    metadata: Metadata | None
+    """Who the definition says it is; None where it does not."""
+    agents: Mapping[str, AgentReference]
+    """What an orchestration's own text says its aliases stand for."""
+    findings: list[Finding]
+
+    @property
+    def scan(self) -> dict[str, Any]:
+        """The security scan, as the columns that hold it."""
+        return {
+            "security_scan_status": status_of(self.findings),
+            "security_scan_results": results_of(self.findings),
+        }
+
+    def first_number(self) -> str:
+        """Its number where none came before."""
+        return next_version(None, self.own_number)
+
+    def number_after(self, highest: str) -> str:
+        """Its number after `highest`: its own where that is above it, else the next patch."""
+        return next_version(highest, self.own_number)
+
+    @property
+    def own_number(self) -> str | None:
+        """The number its metadata ask for."""
+        return self.metadata.version if self.metadata else None
+
+    def require_metadata(self) -> Metadata:
+        """What it says of itself; InvalidError when it does not say what it is about."""
+        if self.metadata is None:
+            raise InvalidError("A file that is applied needs metadata with a name.", code="metadata_required")
+        if self.metadata.team is not None:
+            raise InvalidError("metadata.team is not supported yet: set team_id instead.", code="not_supported_yet")
+        return self.metadata
+
+
+def read_agent(text: str) -> Revision:
+    """Read an agent's text; DefinitionError (422) with every problem, its line and column."""
+    definition = parse_agent(text)
+    return _revision(text, definition, definition.spec.kind, compile_agent(definition))
+
+
+def read_orchestration(text: str, aliases: Collection[str] | None = None) -> Revision:
+    """Read an orchestration's text whose agents are `aliases`, or its own; DefinitionError with every problem."""
+    definition = parse_orchestration(text, aliases=aliases)
+    return _revision(text, definition, definition.spec.pattern, compile_orchestration(definition))
+
+
+def wanted_number(highest: str, wanted: str | None) -> str:
+    """The number a caller asks for, which is above the highest there is; without one, the next patch.
+
+    InvalidError for what is no semantic version, ConflictError for one that is not above the highest.
+    """
+    if wanted is None:
+        return next_version(highest)
+    if not is_version(wanted):
+        raise InvalidError(f"{wanted!r:.80} is no semantic version.", code="invalid_version")
+    if not is_higher(wanted, highest):
+        raise ConflictError(f"The version must be above {highest}.", code="version_not_higher")
+    return wanted
+
+
+def _revision(text: str, definition: Definition[Any], kind: str, graph: Graph) -> Revision:
+    return Revision(
+        text=text,
+        kind=kind,
+        config=dict(definition.config),
+        digest=definition.digest,
+        graph=graph.to_json(),
+        metadata=definition.metadata,
+        agents=definition.agents,
+        findings=scan_config(definition.config),
+    )
