@@ -14,6 +14,7 @@ from chassis.ids import new_id
 from chassis.outbound import OutboundClient
 from execution.clients.agents import AgentCall, AgentError
 from execution.clients.http_agent import HttpRunner
+from execution.domain.definitions import agent_of
 
 
 @pytest.fixture
@@ -24,10 +25,10 @@ async def runner(anyio_backend: object) -> AsyncIterator[HttpRunner]:
 
 
 def call(url: str, step: str, value: Any, attempt: int = 1, **changes: Any) -> AgentCall:
-    config = {"apiVersion": "agent/v1", "kind": "http", "http": {"url": url}}
+    spec = agent_of({"apiVersion": "agent/v1", "kind": "http", "http": {"url": url}})
     settled: dict[str, Any] = {"organization_id": new_id(), "run_id": new_id(), "deadline_seconds": 5.0}
     return AgentCall(
-        **settled | changes, node=step, iteration=0, attempt=attempt, config=config, input=value, max_output_tokens=1
+        **settled | changes, node=step, iteration=0, attempt=attempt, spec=spec, input=value, max_output_tokens=1
     )
 
 

@@ -27,6 +27,7 @@ from execution.api import (
 from execution.clients.agents import AgentKinds
 from execution.clients.http_agent import HttpRunner
 from execution.clients.llm import Endpoint, LlmRunner
+from execution.clients.python_agent import PythonRunner, installed_functions
 from execution.consumers import subscriptions, workspaces
 from execution.jobs.leases import reap_leases
 from execution.jobs.months import keep_months
@@ -45,7 +46,7 @@ def build(settings: Settings) -> Service:
     signals = RunSignals(settings.database_url.get_secret_value())
     to_models, to_others = _outbound(settings, with_embedded=True), _outbound(settings, with_embedded=False)
     models = LlmRunner(to_models, embedded=_embedded(settings))
-    kinds = AgentKinds({"llm": models, "http": HttpRunner(to_others)})
+    kinds = AgentKinds({"llm": models, "http": HttpRunner(to_others), "python": PythonRunner(installed_functions())})
     options = Options(
         agents=kinds, objects=objects, keyring=keyring, slots=settings.slots, on_ended=signals.ended
     )  # fmt: skip

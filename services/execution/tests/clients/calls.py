@@ -16,7 +16,7 @@ def make_call(config_yaml: str, input: Any = None, **changes: Any) -> AgentCall:
         "node": "draft",
         "iteration": 0,
         "attempt": 1,
-        "config": parse_agent(config_yaml).config,
+        "spec": parse_agent(config_yaml).spec,
         "input": input,
         "deadline_seconds": 20.0,
         "max_output_tokens": 500,

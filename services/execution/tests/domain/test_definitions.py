@@ -132,7 +132,6 @@ def test_agents_of_a_file_are_checked_and_kept_apart() -> None:
         (("kind: llm\n", ""), [(1, "kind", "missing_key")]),
         (("kind: llm", "kind: mcp"), [(2, "kind", "not_supported_yet")]),
         (("kind: llm", "kind: a2a"), [(2, "kind", "not_supported_yet")]),
-        (("kind: llm", "kind: python"), [(2, "kind", "not_supported_yet")]),
         (("provider: embedded", "provider: anthropic, name: claude"), [(3, "model.provider", "not_supported_yet")]),
         (("provider: embedded", "provider: oracle"), [(3, "model.provider", "invalid_value")]),
         (("provider: embedded", "provider: openai"), [(3, "model", "invalid_value")]),

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
+from execution.domain.agents import AgentSpec
 from execution.domain.documents import Json
 
 
@@ -26,6 +27,8 @@ class AgentErrorCode(StrEnum):
     UNAUTHORIZED = "unauthorized"
     TOO_LARGE = "too_large"
     URL_REFUSED = "url_refused"
+    UNKNOWN_FUNCTION = "unknown_function"
+    FUNCTION_FAILED = "function_failed"
     NOT_SUPPORTED_YET = "not_supported_yet"
 
 
@@ -35,16 +38,20 @@ _RETRYABLE = frozenset(
         AgentErrorCode.RATE_LIMITED,
         AgentErrorCode.UNAVAILABLE,
         AgentErrorCode.INVALID_OUTPUT,
+        AgentErrorCode.FUNCTION_FAILED,
     }
 )
 
 
 class AgentError(Exception):
-    """A call of an agent failed; the message is ours and holds no secret, prompt or answer."""
+    """A call of an agent failed; the message is ours and holds no secret, prompt or answer.
+
+    The code is an `AgentErrorCode`, or one that the agent chose itself.
+    """
 
     def __init__(
         self,
-        code: AgentErrorCode,
+        code: str,
         message: str,
         *,
         retryable: bool | None = None,
@@ -72,8 +79,8 @@ class AgentCall:
     node: str
     iteration: int
     attempt: int
-    config: Mapping[str, Json]
-    """The pinned version's configuration, as it is stored."""
+    spec: AgentSpec
+    """The pinned version, as it is stored."""
     input: Json
     deadline_seconds: float
     max_output_tokens: int
@@ -120,7 +127,7 @@ class AgentKinds:
 
     async def run(self, call: AgentCall) -> AgentResult:
         """The answer of the runner for the agent's kind, or AgentError."""
-        runner = self._runners.get(call.config["kind"])
+        runner = self._runners.get(call.spec.kind)
         if runner is None:
             raise AgentError(AgentErrorCode.NOT_SUPPORTED_YET, "Agents of this kind cannot be run yet.")
         return await runner.run(call)

@@ -13,7 +13,6 @@ from chassis.outbound import OutboundAnswer, OutboundClient, OutboundFailedError
 from execution.clients.agents import AgentCall, AgentError, AgentErrorCode, AgentResult
 from execution.clients.failures import outbound_error, status_error
 from execution.domain.agents import HttpAgent
-from execution.domain.definitions import agent_of
 from execution.domain.documents import Json
 from execution.domain.schemas import validate_input
 
@@ -29,7 +28,7 @@ class HttpRunner:
 
     async def run(self, call: AgentCall) -> AgentResult:
         """The agent's answer, or AgentError; a repeated call carries the same `Idempotency-Key`."""
-        spec = agent_of(call.config)
+        spec = call.spec
         if not isinstance(spec, HttpAgent):
             raise AgentError(AgentErrorCode.NOT_SUPPORTED_YET, "This runner calls agents of kind http only.")
         body = orjson.dumps(_question(call))

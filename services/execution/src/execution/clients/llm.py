@@ -11,7 +11,6 @@ from typing import TypeAlias
 from chassis.outbound import OutboundClient
 from execution.clients.agents import AgentCall, AgentError, AgentErrorCode, AgentResult
 from execution.domain.agents import LlmAgent, ModelChoice
-from execution.domain.definitions import agent_of
 from execution.domain.documents import Json
 from execution.domain.expressions import ExpressionError
 from execution.domain.schemas import validate_input
@@ -74,7 +73,7 @@ class LlmRunner:
 
     async def run(self, call: AgentCall) -> AgentResult:
         """The model's answer: `{"text": ...}`, or the value that `output_schema` describes; or AgentError."""
-        spec = agent_of(call.config)
+        spec = call.spec
         if not isinstance(spec, LlmAgent):
             raise AgentError(AgentErrorCode.NOT_SUPPORTED_YET, "This runner asks agents of kind llm only.")
         question = self._question(call, spec)

@@ -101,6 +101,12 @@ class HttpEndpoint(Shape):
     timeout: Duration = 30.0
 
 
+class PythonFunction(Shape):
+    """Which registered function does the step."""
+
+    function: Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
+
+
 class AgentShape(Shape):
     """What agents of every kind may say."""
 
@@ -156,8 +162,29 @@ class HttpAgent(AgentShape):
         return min(self.http.timeout, self.limits.timeout or self.http.timeout)
 
 
-AgentSpec: TypeAlias = LlmAgent | HttpAgent
-AGENT_KINDS: dict[str, type[AgentSpec]] = {"llm": LlmAgent, "http": HttpAgent}
-LATER_AGENT_KINDS = ("mcp", "a2a", "python")
+class PythonAgent(AgentShape):
+    """A function of the worker's own image that does the step: `python: {function: greet}`.
+
+    Only what the operator has installed can be named: no code is ever taken from a definition. `effects` as for `http`.
+    """
+
+    kind: Literal["python"]
+    python: PythonFunction
+    effects_name: Annotated[Literal["read", "idempotent", "write"], Field(alias="effects")] = "idempotent"
+
+    @property
+    def effects(self) -> Effects:
+        """What a repeated call does to the world."""
+        return Effects(self.effects_name)
+
+    @property
+    def timeout_seconds(self) -> float:
+        """How long one attempt may take."""
+        return self.limits.timeout or DEFAULT_TIMEOUT_SECONDS
+
+
+AgentSpec: TypeAlias = LlmAgent | HttpAgent | PythonAgent
+AGENT_KINDS: dict[str, type[AgentSpec]] = {"llm": LlmAgent, "http": HttpAgent, "python": PythonAgent}
+LATER_AGENT_KINDS = ("mcp", "a2a")
 LATER_PROVIDERS = ("anthropic",)
 LATER_AGENT_PARTS: tuple[tuple[str, ...], ...] = (("tools",), ("evals",), ("model", "fallback"))

@@ -185,7 +185,7 @@ def _call(attempt: Attempt, agent: AgentVersion, credential: str | None) -> Agen
         node=attempt.ready.node.id,
         iteration=attempt.ready.iteration,
         attempt=attempt.number,
-        config=agent.config,
+        spec=agent.spec,
         input=attempt.ready.input,
         deadline_seconds=attempt.seconds,
         max_output_tokens=agent.max_output_tokens,
