@@ -57,7 +57,9 @@ def cpu_seconds(pid: int) -> float:
     """Processor time of a process and its children."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        children = [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+        children = [
+            child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+        ]
     except OSError:
         return 0.0
     return sum(map(int, fields[11:15])) / TICKS + sum(cpu_seconds(int(child)) for child in children)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.spine.engine import check, one_round, prepare, relay, work
 from bench.facts import in_process
+from bench.spine.engine import check, one_round, prepare, relay, work
 from bench.spine.lines import show
 from services.execution.tests.engine_stage import make_engine_stage
 

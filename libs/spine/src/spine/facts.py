@@ -35,6 +35,10 @@ update parked_fact set resolved_at = now() where stream = $1 and sequence = (
 returning message"""
 SAVE_SECONDS = 30
 TICK_SECONDS = 1
+BUSY_FACTS = range(16, 256)
+"""A batch of so many says that more are coming: a transaction costs as much as thirty facts, and waiting fills it."""
+PACE_SECONDS = 0.1
+"""From one transaction to the next where the batches are such; a lone fact is never delayed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,8 @@ class FactLoop:
                     saved, saved_at = batch.position, clock()
                 await reader.done(batch)
                 await self._restate()
+                if len(batch.facts) in BUSY_FACTS:
+                    await asyncio.sleep(saved_at + PACE_SECONDS - clock())
                 if not batch.chunks:
                     await wait_for(stir)
 

@@ -27,6 +27,9 @@ BATCH = 500
 WINDOW = 8
 """Batches on their way to the broker without its confirm."""
 FRAME_BYTES = 900_000
+BUSY_ROWS = range(16, 256)
+"""A batch of so many says that more are coming, and waiting fills the next; a lone fact is never delayed."""
+PACE_SECONDS = 0.02
 POLL_SECONDS = 1
 CONFIRM_SECONDS = 10
 ATTEST_SECONDS = 5
@@ -111,6 +114,8 @@ class _Turn:
             # The database moves the next rows while we encode and send those before.
             rows, _ = await asyncio.gather(self._next_rows(), self._publish(rows))
             await self._upkeep()
+            if len(rows) in BUSY_ROWS:
+                await asyncio.sleep(PACE_SECONDS)
             if not rows and not self._can_go_on():
                 await self._rest()
 

@@ -12,12 +12,13 @@ import asyncpg
 from chassis.auth import Trust
 from chassis.telemetry import FACTS_APPLIED, FACTS_PARKED
 from spine.fact_message import Attestation, RawFact
-from spine.facts import SAVE_SECONDS, wait_for
+from spine.facts import BUSY_FACTS, SAVE_SECONDS, wait_for
 from spine.parking import Parking, StopError, park
 from spine.reading import Ask, Batch, Gap, Position, Reader, TakenOverError, advance, read_positions
 from spine.stream import Link, LostError, StreamPlace, keep_running, stream_of
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+PACE_SECONDS = 0.05
 SINK = "sink."
 """Before a stream's name: the place of the one writer, beside that of the service's own consumers of the stream."""
 
@@ -86,6 +87,8 @@ class SinkLoop:
                     saved_at = clock()
                 for reader, batch in batches.items():
                     await reader.done(batch)
+                if sum(len(batch.facts) for batch in batches.values()) in BUSY_FACTS:
+                    await asyncio.sleep(saved_at + PACE_SECONDS - clock())
                 if not any(batch.chunks for batch in batches.values()):
                     await wait_for(stir)
                     # The lock's session ends when it idles for 10 s.
