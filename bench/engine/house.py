@@ -192,9 +192,8 @@ async def _tenant(house: House, number: int) -> Tenant:
 
 def _sequence(steps: int) -> str:
     lines = [f"  - {{id: s{n}, agent: step, in: {{of: '${{input.of}}'}}}}" for n in range(steps)]
-    return f"apiVersion: orchestration/v1\npattern: sequential\nlimits: {{max_steps: {steps}}}\nsteps:\n" + "\n".join(
-        lines
-    )
+    head = f"apiVersion: orchestration/v1\npattern: sequential\nlimits: {{max_steps: {steps}}}\nsteps:\n"
+    return head + "\n".join(lines)
 
 
 def _parallel(width: int) -> str:

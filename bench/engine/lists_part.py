@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from bench.engine.house import House
+from bench.engine.house import House, Tenant
 from bench.spine.lines import show
 
 FEW, MANY, REQUESTS, WARM = 10_000, 1_000_000, 300, 30
@@ -32,7 +32,7 @@ async def measure_lists(house: House, *, scale: float) -> None:
         show(f"{label}_p99_1e6_vs_1e4", [other / one], "x")
 
 
-async def _p99_after(house, tenant, start: int, end: int) -> list[float]:  # type: ignore[no-untyped-def]
+async def _p99_after(house: House, tenant: Tenant, start: int, end: int) -> list[float]:
     database = house.databases["execution"]
     await database.execute(_UUIDV7)
     workspace = await database.fetchval("select id from workspace where organization_id = $1::uuid", tenant.id)
@@ -44,7 +44,7 @@ async def _p99_after(house, tenant, start: int, end: int) -> list[float]:  # typ
     return [await _p99(house, tenant, query) for query in ("limit=50", "limit=50&status=eq:failed")]
 
 
-async def _p99(house, tenant, query: str) -> float:  # type: ignore[no-untyped-def]
+async def _p99(house: House, tenant: Tenant, query: str) -> float:
     taken = []
     for number in range(REQUESTS + WARM):
         started = time.perf_counter()

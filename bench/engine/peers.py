@@ -1,14 +1,16 @@
-"""DBOS and Temporal beside us: their own environment, a private PostgreSQL of the same kind, the same steps and slots."""
+"""DBOS and Temporal beside us: an environment of their own, the same steps and slots, a PostgreSQL like ours."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +46,10 @@ class Peer:
 
     async def round(self, runs: int, steps: int, width: int = 1) -> tuple[float, dict[str, float]]:
         """Seconds that so many runs took, and the processor time by part."""
-        assert self._process.stdin is not None
         pids = [] if self._postgres is None else named(family(self._postgres.pid), "postgres")
         before = processor_seconds(pids)
-        self._process.stdin.write(json.dumps({"runs": runs, "steps": steps, "width": width}).encode() + b"\n")
+        stdin, _ = _pipes(self._process)
+        stdin.write(json.dumps({"runs": runs, "steps": steps, "width": width}).encode() + b"\n")
         answer = await _line(self._process, self.name)
         spent: dict[str, float] = answer["cpu_seconds"]
         if pids:
@@ -66,14 +68,15 @@ async def running_peer(name: str) -> AsyncIterator[Peer]:
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         try:
-            assert process.stdout is not None
-            while (line := await process.stdout.readline()).strip() != b"ready":
+            _, stdout = _pipes(process)
+            while (line := await stdout.readline()).strip() != b"ready":
                 if not line:
                     raise SystemExit(f"{name} did not start: it ended with {await process.wait()}")
             yield Peer(name, process, postgres)
         finally:
             for pid in reversed(family(process.pid)):
-                subprocess.run(["kill", "-9", str(pid)], check=False)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             await process.wait()
             if postgres is not None:
                 postgres.kill()
@@ -92,9 +95,15 @@ async def _store(name: str, folder: Path) -> tuple[Postgres | None, tuple[str, .
     return postgres, (url.replace("postgresql://", "postgresql+psycopg://"),)
 
 
+def _pipes(process: asyncio.subprocess.Process) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError("a peer without pipes")
+    return process.stdin, process.stdout
+
+
 async def _line(process: asyncio.subprocess.Process, name: str) -> dict[str, Any]:
-    assert process.stdout is not None
-    line = await process.stdout.readline()
+    _, stdout = _pipes(process)
+    line = await stdout.readline()
     if not line:
         raise SystemExit(f"{name} ended with {await process.wait()}")
     found: dict[str, Any] = json.loads(line)

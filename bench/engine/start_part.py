@@ -6,7 +6,7 @@ import asyncio
 import statistics
 import time
 
-from bench.engine.house import House
+from bench.engine.house import House, Tenant
 from bench.spine.lines import show
 
 REQUESTS, PER_SECOND, IDLE_SECONDS = 300, 20, 20
@@ -33,12 +33,13 @@ async def measure_start(house: House, *, rounds: int, scale: float) -> None:
     show("start_cpu_ms", costs, "ms CPU of edge and execution's door per POST with its answer awaited")
 
 
-async def _one(house: House, tenant, after: float) -> float:  # type: ignore[no-untyped-def]
+async def _one(house: House, tenant: Tenant, after: float) -> float:
     await asyncio.sleep(after)
     body = {**tenant.subjects["1"], "input": {"of": "bench"}}
     sent = time.time()
     run = await house.ask("POST", "/v1/runs", tenant.key, body, Prefer="wait=10")
-    return (run["output"]["at"] - sent) * 1_000
+    called: float = run["output"]["at"]
+    return (called - sent) * 1_000
 
 
 async def measure_idle(house: House, *, scale: float) -> None:

@@ -6,7 +6,6 @@ A client enqueues, one worker process with 64 places works, the state is in Post
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -85,5 +84,5 @@ if __name__ == "__main__":
     role, database_url = sys.argv[1:]
     if role == "worker":
         work(database_url)
-    worker = start_worker([sys.executable, os.path.abspath(__file__), "worker", database_url])
+    worker = start_worker([sys.executable, __file__, "worker", database_url])
     asyncio.run(drive(DbosPeer(database_url), worker))

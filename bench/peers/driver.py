@@ -46,8 +46,7 @@ def step_output(number: int, given: Any) -> dict[str, Any]:
 def start_worker(command: Sequence[str]) -> subprocess.Popen[str]:
     """Start a worker and wait until it says `ready`."""
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert worker.stdout is not None
-    for line in worker.stdout:
+    for line in worker.stdout or ():
         if line.strip() == "ready":
             return worker
     raise SystemExit(f"the worker ended with {worker.wait()}")
@@ -57,9 +56,8 @@ def cpu_seconds(pid: int) -> float:
     """Processor time of a process and its children."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        children = [
-            child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-        ]
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [child for task in tasks for child in (task / "children").read_text().split()]
     except OSError:
         return 0.0
     return sum(map(int, fields[11:15])) / TICKS + sum(cpu_seconds(int(child)) for child in children)

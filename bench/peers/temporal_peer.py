@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 import uuid
@@ -59,6 +58,10 @@ class TemporalPeer:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
+    def close(self) -> None:
+        """End the server."""
+        self._server.terminate()
+
     async def until_up(self) -> None:
         """Wait for the server."""
         for _ in range(200):
@@ -67,7 +70,7 @@ class TemporalPeer:
                 async for _run in self._client.list_workflows(limit=1):
                     break
                 return
-            except Exception:
+            except Exception:  # noqa: BLE001  (whatever it is, the server is not up)
                 await asyncio.sleep(0.3)
         raise SystemExit("the dev server does not answer")
 
@@ -100,9 +103,9 @@ async def work(address: str) -> None:
 async def main(address: str, folder: Path) -> None:
     peer = TemporalPeer(address, folder)
     await peer.until_up()
-    worker = start_worker([sys.executable, os.path.abspath(__file__), "worker", address])
+    worker = start_worker([sys.executable, __file__, "worker", address])
     await drive(peer, worker)
-    peer._server.terminate()
+    peer.close()
 
 
 if __name__ == "__main__":

@@ -168,11 +168,13 @@ class Admission:
         found = [Candidate(*row) for row in await connection.fetch(_DISPATCHED)]
         self._dispatched = {one.id: one for one in found}
         await self._publish(connection, line, found)
+        clock = asyncio.get_running_loop().time
         while not line.lost.is_set():
             stir.clear()
+            started = clock()
             if not await self.admit(connection, line):
                 await _first(stir, line.lost, seconds=BUSY_POLL_SECONDS if self._dispatched else POLL_SECONDS)
-            await asyncio.sleep(PACE_SECONDS)
+            await asyncio.sleep(started + PACE_SECONDS - clock())  # a lone run after a rest is not delayed
         raise ConnectionError("the broker hung up")
 
     async def admit(self, connection: Any, line: Line) -> int:

@@ -11,7 +11,9 @@ from chassis.telemetry import logger
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-LANES = 2
+LANES = 1
+BUSY_ITEMS, PAUSE_SECONDS = 8, 0.003
+"""After a flush of so many, how long to wait for those it has released: they come back with their next step."""
 LARGEST = 500
 log = logger(part="engine")
 
@@ -42,6 +44,8 @@ class Batches(Generic[Item, Result]):
             while self._waiting:
                 batch, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
                 await self._run(batch)
+                if len(batch) >= BUSY_ITEMS:
+                    await asyncio.sleep(PAUSE_SECONDS)
         finally:
             self._free += 1
 
