@@ -65,11 +65,15 @@ class Workers:
         await EngineWorker(self._stage.addresses, Options(agents=HangsOnce(self._folder))).run()
 
 
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
 async def _call(calls: Path, number: int) -> tuple[str, int, float]:
     """The call of this number, as soon as it is made."""
     deadline = time.monotonic() + LONGEST_SECONDS
     while True:
-        lines = calls.read_text().splitlines()
+        lines = await asyncio.to_thread(_lines, calls)
         if len(lines) > number:
             run_id, pid, at = json.loads(lines[number])
             return run_id, pid, at

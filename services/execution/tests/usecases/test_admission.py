@@ -12,7 +12,7 @@ from services.execution.tests.engine_stage import EngineStage, Place, make_engin
 
 from chassis.ids import new_id
 from execution.clients.dispatch import Line
-from execution.usecases.admission import Admission, Candidate, sweeper, take_turns
+from execution.usecases.admission import LEAST_AHEAD, Admission, Candidate, ClaimRate, sweeper, take_turns
 from remit_local.testing import Servers
 
 pytestmark = pytest.mark.anyio
@@ -47,13 +47,13 @@ async def test_who_only_runs_or_waits_takes_no_share_of_a_round(engine: EngineSt
     for _ in range(40):
         other = await engine.place()
         await engine.queue_run(other, what, status="waiting")
-    for number in range(60):
+    for number in range(30):
         await engine.queue_run(place, what, number)
     connection, line = (
         await sweeper(engine.addresses, "test"),
         await Line.open(engine.servers.amqp_url, queue=engine.queue),
     )
-    assert await Admission(engine.addresses, 60).admit(connection, line) == 60
+    assert await Admission(engine.addresses, 30).admit(connection, line) == 30
     connection.terminate()
     await line.close()
 
@@ -163,10 +163,30 @@ def test_organizations_take_turns_and_within_them_workspaces() -> None:
     backlog = [Candidate(one, workspaces[0], 30, new_id(), 0) for _ in range(5)]
     backlog += [Candidate(one, workspaces[1], 30, new_id(), 0) for _ in range(2)]
     backlog += [Candidate(two, workspaces[2], 30, new_id(), 0) for _ in range(2)]
-    chosen = take_turns(backlog, 7)
+    chosen = take_turns(backlog, 7, {})
     assert [(each.organization_id, each.workspace_id) for each in chosen] == [
         (one, workspaces[0]), (two, workspaces[2]), (one, workspaces[1]), (two, workspaces[2]),
         (one, workspaces[0]), (one, workspaces[1]), (one, workspaces[0]),
     ]  # fmt: skip
-    assert take_turns(backlog, 100)[-1] == backlog[4]
-    assert take_turns([], 5) == []
+    assert take_turns(backlog, 100, {})[-1] == backlog[4]
+    assert take_turns([], 5, {}) == []
+
+
+def test_the_organization_with_the_fewest_under_way_is_next() -> None:
+    busy, idle, workspaces = new_id(), new_id(), [new_id(), new_id()]
+    backlog = [Candidate(busy, workspaces[0], 30, new_id(), 0) for _ in range(9)]
+    backlog += [Candidate(idle, workspaces[1], 30, new_id(), 0) for _ in range(9)]
+    chosen = take_turns(backlog, 8, {busy: 5})
+    assert [each.organization_id for each in chosen] == [*[idle] * 5, busy, idle, busy]
+
+
+def test_as_much_goes_ahead_as_is_claimed_shortly() -> None:
+    now = [100.0]
+    claims = ClaimRate(lambda: now[0])
+    assert claims.within(0.1) == LEAST_AHEAD
+    for _ in range(10):
+        claims.note(100)
+        now[0] += 0.05
+    assert claims.within(0.1) == 200  # a thousand in half a second
+    now[0] += 1
+    assert claims.within(0.1) == LEAST_AHEAD

@@ -90,6 +90,10 @@ class Run(Stamped, Row):
             postgresql_where=text(OPEN),
         ),
         Index(
+            "run_unsuccessful_idx", "organization_id", text("created_at desc"), text("id desc"),
+            postgresql_where=text("status in ('failed', 'cancelled', 'timed_out')"),
+        ),
+        Index(
             "run_organization_id_parent_run_id_idx", "organization_id", "parent_run_id",
             postgresql_where=text("parent_run_id is not null"),
         ),

@@ -1,16 +1,19 @@
 """Admission: the backlog stays in the database, and only what may run soon is put on the queue.
 
-One process at a time admits (a lock picks it), so what runs at once per workspace is counted exactly. Workspaces and
-their organizations take turns, so a flood of one does not delay another; within a workspace the higher priority, then
-the older run goes first. Statements are the sweeper's: they cross organizations, with named columns.
+One process at a time admits (a lock picks it), so what runs at once per workspace is counted exactly. The organization
+with the fewest runs under way is next, and its workspaces take turns, so a flood of one does not delay another; within
+a workspace the higher priority, then the older run goes first. Statements are the sweeper's: they cross organizations,
+with named columns.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -27,8 +30,10 @@ if TYPE_CHECKING:
     from spine.service import Running
 
 AHEAD = 256
-"""Runs on the queue that no worker has claimed yet: as many as one worker takes at once. What waits beyond is in the
-database, where a cancel or a higher priority still counts."""
+"""Runs on the queue that no worker has claimed yet, at most: as many as one worker takes at once. What waits beyond is
+in the database, where a cancel, a higher priority or another's turn still counts."""
+LEAST_AHEAD, HORIZON_SECONDS, RATE_SECONDS = 32, 0.08, 0.5
+"""Of those, only as many as were lately claimed in so long: whoever comes later waits behind no more than that."""
 POLL_SECONDS = 0.5
 BUSY_POLL_SECONDS = 0.05
 """While runs are on the queue: how soon room that nobody told of is seen."""
@@ -62,15 +67,16 @@ where r.status = 'queued' and r.dispatched_at is not null"""
 # share is the others' in the next round, a hundredth of a second later.
 _BACKLOG = f"""{SPOTS}, room as materialized (
   select * from (
-    select spot.*, coalesce(w.max_concurrent_executions, {FREE_TIER_CONCURRENCY}) - (
-      select count(*) from run r where r.organization_id = spot.organization_id
-        and r.workspace_id = spot.workspace_id and r.status in ('running', 'cancelling')) as places
-    from spot left join workspace w on w.id = spot.workspace_id and w.organization_id = spot.organization_id
+    select spot.*, coalesce(w.max_concurrent_executions, {FREE_TIER_CONCURRENCY}) - busy.runs as places, busy.runs
+    from spot cross join lateral (
+      select count(*) as runs from run r where r.organization_id = spot.organization_id
+        and r.workspace_id = spot.workspace_id and r.status in ('running', 'cancelling')) as busy
+    left join workspace w on w.id = spot.workspace_id and w.organization_id = spot.organization_id
     where exists (select from run r where r.organization_id = spot.organization_id
       and r.workspace_id = spot.workspace_id and r.status = 'queued' and r.dispatched_at is null)) as waiting
   where places > 0
 )
-select room.organization_id, room.workspace_id, room.places, q.retention_class, q.id, q.token
+select room.organization_id, room.workspace_id, room.places, room.runs, q.retention_class, q.id, q.token
 from room cross join lateral (
   select r.retention_class, r.id, r.token, r.priority from run r
   where r.organization_id = room.organization_id and r.workspace_id = room.workspace_id and r.status = 'queued'
@@ -107,21 +113,28 @@ class Candidate(NamedTuple):
         return Dispatch(self.organization_id, self.retention_class, self.id, self.token)
 
 
-def take_turns(backlog: Iterable[Candidate], count: int) -> list[Candidate]:
-    """The first `count` of a backlog: organizations take turns, and within each its workspaces do."""
+def take_turns(backlog: Iterable[Candidate], count: int, loads: Mapping[UUID, int]) -> list[Candidate]:
+    """The first `count` of a backlog: each time the organization's turn that has the fewest under way.
+
+    `loads` says how many each has; within an organization its workspaces take turns.
+    """
     organizations: dict[UUID, dict[UUID, deque[Candidate]]] = defaultdict(dict)
     for one in backlog:
         organizations[one.organization_id].setdefault(one.workspace_id, deque()).append(one)
-    lines = deque(deque(workspaces.values()) for workspaces in organizations.values())
+    turns = [
+        (loads.get(organization_id, 0), place, deque(workspaces.values()))
+        for place, (organization_id, workspaces) in enumerate(organizations.items())
+    ]
+    heapify(turns)
     chosen: list[Candidate] = []
-    while lines and len(chosen) < count:
-        workspaces = lines.popleft()
+    while turns and len(chosen) < count:
+        load, place, workspaces = heappop(turns)
         line = workspaces.popleft()
         chosen.append(line.popleft())
         if line:
             workspaces.append(line)
         if workspaces:
-            lines.append(workspaces)
+            heappush(turns, (load + 1, place, workspaces))
     return chosen
 
 
@@ -134,12 +147,34 @@ def admission(ahead: int = AHEAD) -> Callable[[Running], Coroutine[Any, Any, Non
     return run_admission
 
 
+class ClaimRate:
+    """How fast workers take runs from the queue, over about the last second."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._claimed: deque[tuple[float, int]] = deque()
+
+    def note(self, count: int) -> None:
+        """So many were claimed since the last word."""
+        now = self._clock()
+        self._claimed.append((now, count))
+        while self._claimed[0][0] < now - RATE_SECONDS:
+            self._claimed.popleft()
+
+    def within(self, seconds: float) -> int:
+        """How many would be claimed in so long, and never fewer than it takes to begin."""
+        since = self._clock() - RATE_SECONDS
+        claimed = sum(count for at, count in self._claimed if at >= since)
+        return max(LEAST_AHEAD, int(claimed * seconds / RATE_SECONDS))
+
+
 @dataclass
 class Admission:
     """Puts runs on the queue until cancelled."""
 
     addresses: Addresses
     ahead: int = AHEAD
+    claims: ClaimRate = field(default_factory=ClaimRate)
     _dispatched: dict[UUID, Candidate] = field(default_factory=dict)
     """On the queue and, when last seen, not claimed."""
 
@@ -180,12 +215,16 @@ class Admission:
     async def admit(self, connection: Any, line: Line) -> int:
         """One round; returns how many runs were put on the queue."""
         await self._look_after(connection, line)
-        count = self.ahead - len(self._dispatched)
+        count = min(self.ahead, self.claims.within(HORIZON_SECONDS)) - len(self._dispatched)
         if count <= 0:
             return 0
         waiting = Counter(one.workspace_id for one in self._dispatched.values())
-        backlog = []
+        loads = Counter(one.organization_id for one in self._dispatched.values())
+        backlog, seen = [], set()
         for row in await connection.fetch(_BACKLOG, count):
+            if row["workspace_id"] not in seen:
+                seen.add(row["workspace_id"])
+                loads[row["organization_id"]] += row["runs"]
             # `places` knows what runs; what is on the queue for this workspace takes places too.
             if waiting[row["workspace_id"]] < row["places"]:
                 waiting[row["workspace_id"]] += 1
@@ -194,7 +233,7 @@ class Admission:
                         row["organization_id"], row["workspace_id"], row["retention_class"], row["id"], row["token"]
                     )
                 )
-        chosen = take_turns(backlog, count)
+        chosen = take_turns(backlog, count, loads)
         if not chosen:
             return 0
         taken = {row["id"] for row in await connection.fetch(_TAKE, *_keys(chosen))}
@@ -209,6 +248,7 @@ class Admission:
             return
         rows = await connection.fetch(_STANDING, *_keys(self._dispatched.values()), ORPHANED_SECONDS)
         queued = {row["id"] for row in rows if row["status"] == "queued"}
+        self.claims.note(len(self._dispatched) - len(queued))
         self._dispatched = {run_id: one for run_id, one in self._dispatched.items() if run_id in queued}
         orphans = [self._dispatched[row["id"]] for row in rows if row["id"] in queued and row["is_orphaned"]]
         if orphans:
