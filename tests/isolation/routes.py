@@ -92,6 +92,7 @@ _LISTED = {
     "gateway_id": "/v1/gateways",
 }
 _MADE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "kill_switch_id": ("/v1/kill-switches", {"scope": "run"}),
     "policy_id": ("/v1/policies", {"policy_type": "abac", "rules_yaml": _POLICY, "is_enabled": False}),
     "model_credential_id": ("/v1/model-credentials", {"provider": "openai", "secret": "sk-0123456789abcdefghij"}),
     "model_price_id": (
@@ -115,7 +116,7 @@ async def things_of(town: Town, organization: Organization) -> dict[str, str]:
     ids["step_id"] = str(steps["items"][0]["id"])
     for name, (path, body) in _MADE.items():
         if name in named:
-            ids[name] = str((await send("POST", path, key, {**body, _NAMED.get(name, "name"): f"n {new_id()}"}))["id"])
+            ids[name] = str((await send("POST", path, key, _body(name, body, ids)))["id"])
     assignment = {"assignee_type": "user", "assignee_id": ids["user_id"]}
     assigned = await send("POST", f"/v1/policies/{ids['policy_id']}/assignments", key, assignment)
     ids["assignment_id"] = str(assigned["id"])
@@ -123,6 +124,12 @@ async def things_of(town: Town, organization: Organization) -> dict[str, str]:
         ids[name] = await until(lambda path=path: _first(town, key, path), f"something in {path}")  # type: ignore[misc]
     assert not named - ids.keys(), "paths name what has no example here"
     return ids
+
+
+def _body(name: str, body: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
+    if name == "kill_switch_id":
+        return {**body, "target_id": ids["run_id"]}
+    return {**body, _NAMED.get(name, "name"): f"n {new_id()}"}
 
 
 async def _first(town: Town, key: str, path: str) -> str:

@@ -245,6 +245,18 @@ async def _run(stage: AnyStage, caller: Caller) -> Call:
     return Call({"run_id": UUID((await a_run(stage, caller))["id"])})
 
 
+@EXAMPLES.of("engage_kill_switch")
+async def _engage_kill_switch(stage: AnyStage, caller: Caller) -> Call:
+    return Call(body={"scope": "run", "target_id": (await a_run(stage, caller))["id"], "reason": "runs away"})
+
+
+@EXAMPLES.of("get_kill_switch", "release_kill_switch")
+async def _kill_switch(stage: AnyStage, caller: Caller) -> Call:
+    body = (await _engage_kill_switch(stage, caller)).body
+    made = await stage.client(caller).post("/v1/kill-switches", body)
+    return Call({"kill_switch_id": UUID(made.json()["id"])})
+
+
 @EXAMPLES.of("watch_run")
 async def _watch_run(stage: AnyStage, caller: Caller) -> Call:
     call = await _run(stage, caller)

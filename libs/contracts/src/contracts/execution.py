@@ -172,6 +172,33 @@ class ModelPriceDeleted(ModelPriceState):
     type: ClassVar = "execution.model_price.deleted.v1"
 
 
+class KillSwitchState(Fact):
+    """What nothing may run of, and why."""
+
+    subject_field: ClassVar = "kill_switch_id"
+
+    kill_switch_id: UUID
+    version: int
+    scope: str
+    """organization, workspace, agent, version or run."""
+    target_id: UUID
+    reason: str = ""
+
+
+class KillSwitchEngaged(KillSwitchState):
+    """Everything in the scope is stopped and nothing of it starts until the switch is released."""
+
+    type: ClassVar = "execution.kill_switch.engaged.v1"
+    security: ClassVar = True
+
+
+class KillSwitchReleased(KillSwitchState):
+    """Runs of the scope may start again; what was stopped stays stopped."""
+
+    type: ClassVar = "execution.kill_switch.released.v1"
+    security: ClassVar = True
+
+
 class RunFact(Fact):
     """What every fact of a run names."""
 

@@ -14,6 +14,7 @@ from chassis.sealing import Keyring
 from execution.api import (
     agent_versions,
     agents,
+    kill_switches,
     model_credentials,
     model_prices,
     orchestration_versions,
@@ -29,6 +30,7 @@ from execution.clients.http_agent import HttpRunner
 from execution.clients.llm import Endpoint, LlmRunner
 from execution.clients.python_agent import PythonRunner, installed_functions
 from execution.consumers import subscriptions, workspaces
+from execution.jobs.kill_switches import sweep_kill_switches
 from execution.jobs.leases import reap_leases
 from execution.jobs.months import keep_months
 from execution.settings import Settings
@@ -63,6 +65,7 @@ def build(settings: Settings) -> Service:
             agent_versions.router,
             orchestrations.router,
             orchestration_versions.router,
+            kill_switches.router,
             model_credentials.router,
             model_prices.router,
             runs.router,
@@ -72,7 +75,7 @@ def build(settings: Settings) -> Service:
             steps.router,
         ],
         consumers=handlers_in(workspaces, subscriptions),
-        jobs=[reap_leases, keep_months],
+        jobs=[reap_leases, sweep_kill_switches, keep_months],
         workers=[engine(options), admission(), warm_models],
         closing=[to_models.close, to_others.close, signals.close],
     )

@@ -83,6 +83,9 @@ class Run(Stamped, Row):
     cancel_requested_at: Mapped[datetime | None]
     cancel_reason: Mapped[str | None]
 
+    kill_switch_id: Mapped[UUID | None]
+    """The switch that stopped it."""
+
     __table_args__ = (
         Index("run_organization_id_created_at_id_idx", "organization_id", text("created_at desc"), text("id desc")),
         Index(
@@ -92,6 +95,10 @@ class Run(Stamped, Row):
         Index(
             "run_unsuccessful_idx", "organization_id", text("created_at desc"), text("id desc"),
             postgresql_where=text("status in ('failed', 'cancelled', 'timed_out')"),
+        ),
+        Index(
+            "run_kill_switch_id_idx", "organization_id", "kill_switch_id",
+            postgresql_where=text("kill_switch_id is not null"),
         ),
         Index(
             "run_organization_id_parent_run_id_idx", "organization_id", "parent_run_id",

@@ -21,6 +21,7 @@ import asyncpg
 
 from chassis.telemetry import logger
 from execution.clients.dispatch import Dispatch, Line
+from execution.tables.kill_switches import KILLED
 from execution.usecases.engine_loop import Addresses, addresses_of
 from execution.usecases.engine_rows import FEW, KEYED_PLANS
 from execution.usecases.signals import ENDED, QUEUED
@@ -80,7 +81,7 @@ select room.organization_id, room.workspace_id, room.places, room.runs, q.retent
 from room cross join lateral (
   select r.retention_class, r.id, r.token, r.priority from run r
   where r.organization_id = room.organization_id and r.workspace_id = room.workspace_id and r.status = 'queued'
-    and r.dispatched_at is null
+    and r.dispatched_at is null and not {KILLED}
   order by r.priority desc, r.id
   limit least(room.places, 1 + 2 * $1::integer / (select count(*) from room))) q
 order by room.organization_id, room.workspace_id, q.priority desc, q.id"""  # noqa: S608  (numbers of our own)
@@ -88,7 +89,7 @@ order by room.organization_id, room.workspace_id, q.priority desc, q.id"""  # no
 _TAKE = f"""with waiting as (
   select r.retention_class, r.id from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
   join run r on r.retention_class = i.retention_class and r.id = i.id
-  where i.retention_class {FEW} and case r.status when 'queued' then r.dispatched_at is null end
+  where i.retention_class {FEW} and case r.status when 'queued' then r.dispatched_at is null end and not {KILLED}
   order by r.id for update of r skip locked
 )
 update run r set dispatched_at = now() from waiting

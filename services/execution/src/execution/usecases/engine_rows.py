@@ -105,7 +105,8 @@ _WRITE = f"""with item as (
 )
 select id, status from written"""  # noqa: S608  (a number of our own)
 
-_STAND = "select token, last_step, status from run where organization_id = $1 and retention_class = $2 and id = $3"
+_STAND = """select token, last_step, status, kill_switch_id is not null as is_killed from run
+where organization_id = $1 and retention_class = $2 and id = $3"""
 _STEPS = """select node, iteration, attempt, id, step_number, status, will_retry, output, output_ref, error_code
 from step where organization_id = $1 and retention_class = $2 and run_id = $3 order by step_number, attempt"""
 
@@ -233,6 +234,7 @@ class Standing(NamedTuple):
     token: int
     last_step: int
     status: str
+    is_killed: bool
 
 
 class Rows:

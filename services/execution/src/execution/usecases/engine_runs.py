@@ -297,6 +297,8 @@ class RunInHand:
         """End the run before its graph does; what its steps have produced is kept."""
         attempts = list(self._under_way.values())
         await self._let_go()
+        if reason is StopReason.CANCELLED:
+            reason = await self._writer.why_cancelled()
         for attempt in attempts:
             if attempt.completed_at is None:
                 attempt.completed_at = utc_now()

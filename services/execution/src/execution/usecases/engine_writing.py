@@ -9,7 +9,7 @@ from typing import TypeVar
 from execution.domain.runs import RunStatus, StopReason
 from execution.usecases import engine_facts
 from execution.usecases.engine_batches import Batches
-from execution.usecases.engine_rows import ClaimedRun, Rows, RunWrite, is_gone
+from execution.usecases.engine_rows import ClaimedRun, Rows, RunWrite, Standing, is_gone
 
 PATIENCE_SECONDS = 15.0
 PAUSE_SECONDS = 0.2
@@ -22,6 +22,10 @@ class LostRunError(Exception):
 
 class _CancelledMeanwhileError(Exception):
     """The run was asked to stop while its end was on its way."""
+
+    def __init__(self, reason: StopReason) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Writer:
@@ -47,12 +51,17 @@ class Writer:
         write.facts.append(engine_facts.run_ended(write))
         try:
             return await self._stored(write)
-        except _CancelledMeanwhileError:
+        except _CancelledMeanwhileError as meanwhile:
             write.facts.pop()
-            write.status, write.stop_reason = RunStatus.CANCELLED, StopReason.CANCELLED
+            write.status, write.stop_reason = RunStatus.CANCELLED, meanwhile.reason
             write.error_code = write.error_message = None
             write.facts.append(engine_facts.run_ended(write))
             return await self._stored(write)
+
+    async def why_cancelled(self) -> StopReason:
+        """Whether somebody asked the run to stop, or a kill switch did."""
+        run = self._run
+        return _why(await _patiently(lambda: self._rows.standing(run)))
 
     async def _stored(self, write: RunWrite) -> str:
         run = self._run
@@ -65,8 +74,12 @@ class Writer:
         if standing.last_step == run.last_step + 1:
             return standing.status  # stored at the first try, whose answer was lost with the connection
         if standing.status == RunStatus.CANCELLING and write.ended:
-            raise _CancelledMeanwhileError
+            raise _CancelledMeanwhileError(_why(standing))
         raise LostRunError
+
+
+def _why(standing: Standing | None) -> StopReason:
+    return StopReason.KILLED if standing is not None and standing.is_killed else StopReason.CANCELLED
 
 
 async def _patiently(do: Callable[[], Awaitable[Value]]) -> Value:

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from chassis.errors import ConflictError, InvalidError, NotFoundError
 from chassis.uow import UnitOfWork
 from execution.domain.compiler import SELF_ALIAS
 from execution.domain.definitions import agent_of, orchestration_of
+from execution.domain.kills import Engaged, KillScope, require_not_killed
 from execution.domain.revisions import CURRENT
 from execution.domain.runs import Limits
 from execution.domain.schemas import validate_input
 from execution.tables.agents import Agent, AgentVersion
+from execution.tables.kill_switches import KillSwitch
 from execution.tables.orchestrations import Orchestration, OrchestrationVersion
 from execution.tables.workspaces import Workspace
 from execution.usecases.orchestration_agents import pin_agents
@@ -25,6 +27,18 @@ from execution.usecases.workspaces import as_id, find_workspace
 Kind = Literal["agent", "orchestration"]
 R = TypeVar("R", Agent, Orchestration)
 V = TypeVar("V", AgentVersion, OrchestrationVersion)
+
+
+# In the statement that finds the subject, because every start of a run pays for each round trip; nearly always null.
+_ENGAGED = (
+    select(
+        func.json_agg(
+            func.json_build_object("id", KillSwitch.id, "scope", KillSwitch.scope, "target_id", KillSwitch.target_id)
+        )
+    )
+    .where(KillSwitch.released_at.is_(None))
+    .scalar_subquery()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +54,16 @@ class Subject:
     priority: int
     model: str | None
     """The model an agent's run asks; None where there is none or several."""
+
+    def killed_by(self) -> dict[KillScope, set[UUID]]:
+        """By scope, what a kill switch that stops it would name."""
+        pins = self.pins.values()
+        return {
+            KillScope.ORGANIZATION: {self.workspace.organization_id},
+            KillScope.WORKSPACE: {self.workspace.id},
+            KillScope.AGENT: {UUID(pin["agent_id"]) for pin in pins},
+            KillScope.VERSION: {self.version.id, *(UUID(pin["version_id"]) for pin in pins)},
+        }
 
     def attributes(self) -> dict[str, Any]:
         """What a policy may look at."""
@@ -70,9 +94,15 @@ async def find_subject(
     """The agent or orchestration with this id or name, ready to be run at a version; refused when it may not run."""
     place = None if workspace is None else await find_workspace(uow, workspace)
     if kind == "agent":
-        return _agent(*await _load(uow, Agent, AgentVersion, AgentVersion.agent_id, reference, place, semver))
-    versions = OrchestrationVersion, OrchestrationVersion.orchestration_id
-    return await _orchestration(uow, *await _load(uow, Orchestration, *versions, reference, place, semver))
+        agents = Agent, AgentVersion, AgentVersion.agent_id
+        agent, version, workspace_row, engaged = await _load(uow, *agents, reference, place, semver)
+        subject = _agent(agent, version, workspace_row)
+    else:
+        orchestrations = Orchestration, OrchestrationVersion, OrchestrationVersion.orchestration_id
+        row, revision, workspace_row, engaged = await _load(uow, *orchestrations, reference, place, semver)
+        subject = await _orchestration(uow, row, revision, workspace_row)
+    require_not_killed(engaged, subject.killed_by())
+    return subject
 
 
 def check_input(subject: Subject, value: Any) -> None:
@@ -93,12 +123,12 @@ async def _load(  # noqa: PLR0917  (which tables, and what is looked for in them
     reference: str,
     place: Workspace | None,
     semver: str,
-) -> tuple[R, V, Workspace]:
+) -> tuple[R, V, Workspace, list[Engaged]]:
     """The thing, its version and its workspace in one statement: every start of a run pays for each round trip."""
     wanted = as_id(reference)
     named = row.id == wanted if wanted else row.name == reference
     of = version.id == row.current_version_id if semver == CURRENT else (parent == row.id) & (version.semver == semver)
-    statement = select(row, version, Workspace).outerjoin(version, of)
+    statement = select(row, version, Workspace, _ENGAGED).outerjoin(version, of)
     statement = statement.outerjoin(Workspace, Workspace.id == row.workspace_id).where(named, row.deleted_at.is_(None))
     if place is not None:
         statement = statement.where(row.workspace_id == place.id)
@@ -108,14 +138,15 @@ async def _load(  # noqa: PLR0917  (which tables, and what is looked for in them
         raise InvalidError(f"Several workspaces have one {noun} of this name: say which.", code="workspace_required")
     if not found:
         raise NotFoundError(f"There is no {noun} {reference!s:.100}.")
-    thing, revision, workspace = found[0]
+    thing, revision, workspace, switches = found[0]
     if thing.status != "active":
         raise ConflictError(f"The {noun} {thing.name!r} is {thing.status}: only active ones run.", code="not_active")
     if workspace is None or workspace.status != "active":
         raise ConflictError("The workspace of this is gone: nothing may be made or run in it.", code="workspace_gone")
     if revision is None:
         raise NotFoundError(f"There is no version {semver!s:.80} of the {noun} {thing.name!r}.")
-    return thing, revision, workspace
+    engaged_now = [Engaged(UUID(each["id"]), each["scope"], UUID(each["target_id"])) for each in switches or ()]
+    return thing, revision, workspace, engaged_now
 
 
 def _agent(agent: Agent, version: AgentVersion, place: Workspace) -> Subject:

@@ -1,0 +1,168 @@
+"""Kill switches: engaged, everything in their scope ends and nothing of it starts, until they are released."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import select
+
+from chassis.caller import Caller
+from chassis.errors import InvalidError, NotFoundError
+from chassis.ids import new_id
+from chassis.uow import UnitOfWork
+from contracts.execution import KillSwitchEngaged, KillSwitchReleased, RunCancelled
+from execution.domain.kills import KillScope
+from execution.tables.kill_switches import HITS, KillSwitch
+from resources.listing import Resource, counter, lister
+from resources.patches import touch
+
+KILL_SWITCHES = Resource(
+    KillSwitch,
+    filters=("id", "scope", "target_id", "created_by", "created_at", "released_at"),
+    sorts=("created_at", "updated_at"),
+)
+list_kill_switches = lister(KILL_SWITCHES)
+count_kill_switches = counter(KILL_SWITCHES)
+
+RUNS_AT_ONCE = 1_000
+"""Runs that one transaction ends; what a long backlog leaves over is the next one's, and cannot start meanwhile."""
+CALLS_SHOWN = 100
+
+_EXISTS = {
+    KillScope.WORKSPACE: "select exists (select from workspace where id = $1)",
+    KillScope.AGENT: "select exists (select from agent where id = $1)",
+    KillScope.VERSION: """select exists (select from agent_version where id = $1)
+      or exists (select from orchestration_version where id = $1)""",
+    KillScope.RUN: "select exists (select from run where id = $1)",
+}
+# First what waits, then what runs: a run that a worker claims between the two is met by the second.
+_END = f"""with hit as (
+  select r.retention_class, r.id from kill_switch k join run r on r.organization_id = k.organization_id
+  where k.id = $1 and r.organization_id = $2 and r.status in ('scheduled', 'queued', 'waiting') and {HITS}
+  limit {RUNS_AT_ONCE}
+), locked as (
+  select r.retention_class, r.id from hit join run r on r.retention_class = hit.retention_class and r.id = hit.id
+  where r.status in ('scheduled', 'queued', 'waiting') order by r.id for update of r skip locked
+)
+update run r set status = 'cancelled', stop_reason = 'killed', waiting_for = null, kill_switch_id = $1,
+  cancel_requested_at = $3, cancel_reason = $4, completed_at = $3, updated_at = $3, version = r.version + 1
+from locked where r.retention_class = locked.retention_class and r.id = locked.id
+returning r.id as run_id, r.workspace_id, r.created_by as owner_id, r.execution_type, r.agent_id, r.orchestration_id,
+  r.step_count, r.input_tokens, r.output_tokens, r.cost_usd_micros, r.stop_reason"""  # noqa: S608  (text of our own)
+STOP_RUNNING = f"""update run r set status = 'cancelling', kill_switch_id = $1, cancel_requested_at = $3,
+  cancel_reason = $4, updated_at = $3, version = r.version + 1
+from kill_switch k where k.id = $1 and r.organization_id = $2 and r.organization_id = k.organization_id
+  and r.status = 'running' and {HITS}
+returning r.id"""  # noqa: S608  (text of our own)
+_REPORT = """select
+  (select count(*) from run where organization_id = $1 and kill_switch_id = $2 and status <> 'cancelling') as stopped,
+  (select count(*) from run where organization_id = $1 and kill_switch_id = $2 and status = 'cancelling') as stopping"""
+# A call that was under way has left, whatever became of its run.
+_LEFT = f"""select s.id from run r join step s on s.organization_id = r.organization_id
+  and s.retention_class = r.retention_class and s.run_id = r.id
+where r.organization_id = $1 and r.kill_switch_id = $2 and s.status <> 'skipped' and s.started_at <= $3
+  and coalesce(s.completed_at, 'infinity') >= $3 order by s.id limit {CALLS_SHOWN}"""  # noqa: S608
+
+
+class KillReport(NamedTuple):
+    """What a switch has stopped so far."""
+
+    stopped: int
+    """Runs that have ended."""
+    stopping: int
+    """Runs whose worker has still to let go: within a second."""
+    calls_left: list[UUID]
+    """Steps whose call of an agent was under way when the switch was engaged; at most 100."""
+
+
+async def engage_kill_switch(uow: UnitOfWork, *, scope: KillScope, target_id: UUID | None, reason: str) -> KillSwitch:
+    """Stop everything in the scope; what is engaged already stays as it is, and stops what has slipped by.
+
+    Runs that nobody works on end here and now, those in a worker's hands within a second, also while the broker is
+    away. NotFoundError where there is no such target.
+    """
+    target = await _target(uow, scope, target_id)
+    same = select(KillSwitch).where(
+        KillSwitch.organization_id == uow.organization_id,
+        KillSwitch.scope == scope,
+        KillSwitch.target_id == target,
+        KillSwitch.released_at.is_(None),
+    )
+    switch: KillSwitch | None = await uow.first(same)
+    if switch is None:
+        switch = _new_switch(uow, scope, target, reason)
+        await uow.add(switch, conflict="Somebody is engaging the same switch.")
+        uow.emit(KillSwitchEngaged.of(switch))
+    await stop_runs(uow, switch)
+    return switch
+
+
+async def get_kill_switch(uow: UnitOfWork, kill_switch_id: UUID) -> KillSwitch:
+    """One switch."""
+    return await uow.get(KillSwitch, kill_switch_id)
+
+
+async def read_report(uow: UnitOfWork, switch: KillSwitch) -> KillReport:
+    """What the switch has stopped so far."""
+    counts = (await uow.fetch(_REPORT, uow.organization_id, switch.id))[0]
+    left = await uow.fetch(_LEFT, uow.organization_id, switch.id, switch.created_at)
+    return KillReport(counts["stopped"], counts["stopping"], [row["id"] for row in left])
+
+
+async def release_kill_switch(uow: UnitOfWork, kill_switch_id: UUID) -> KillSwitch:
+    """Let runs of the scope start again; what was stopped stays stopped. Releasing it again changes nothing."""
+    switch = await uow.get(KillSwitch, kill_switch_id, lock=True)
+    if switch.released_at is None:
+        switch.released_at, switch.released_by = uow.now, uow.caller.owner_id
+        touch(uow, switch)
+        uow.emit(KillSwitchReleased.of(switch))
+    return switch
+
+
+async def stop_runs(uow: UnitOfWork, switch: KillSwitch) -> int:
+    """End what waits and stop what runs in an engaged switch's scope, up to 1,000 of each; returns how many."""
+    values = switch.id, uow.organization_id, uow.now, f"killed: {switch.reason}"[:500]
+    await uow.flush()
+    ended: Sequence[Any] = await uow.fetch(_END, *values)
+    for row in ended:
+        uow.emit(RunCancelled.model_validate(dict(row)))
+    return len(ended) + len(await uow.fetch(STOP_RUNNING, *values))
+
+
+async def sweep_kill_switches(uow: UnitOfWork) -> int:
+    """Stop what slipped by an engaged switch: claimed or started in the moment it was engaged. Returns how many."""
+    stopped = 0
+    for row in await uow.fetch("select organization_id, id from engaged_kill_switches()"):
+        await uow.become(Caller.system(row["organization_id"], "execution.kill_switches"))
+        switch = await uow.find(KillSwitch, row["id"])
+        if switch is not None and switch.released_at is None:
+            stopped += await stop_runs(uow, switch)
+    return stopped
+
+
+async def _target(uow: UnitOfWork, scope: KillScope, target_id: UUID | None) -> UUID:
+    if scope is KillScope.ORGANIZATION:
+        if target_id not in (None, uow.organization_id):
+            raise NotFoundError("There is no organization with this id.")
+        return uow.organization_id
+    if target_id is None:
+        raise InvalidError(f"Say which {scope}: target_id.", code="target_required")
+    if not (await uow.fetch(_EXISTS[scope], target_id))[0][0]:
+        raise NotFoundError(f"There is no {scope} with this id.")
+    return target_id
+
+
+def _new_switch(uow: UnitOfWork, scope: KillScope, target_id: UUID, reason: str) -> KillSwitch:
+    return KillSwitch(
+        id=new_id(),
+        organization_id=uow.organization_id,
+        scope=scope,
+        target_id=target_id,
+        reason=reason,
+        created_by=uow.caller.owner_id,
+        created_at=uow.now,
+        updated_at=uow.now,
+        version=1,
+    )
