@@ -80,6 +80,8 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "cancel_run": {"reason": "other"},
     "decide_step": {"outcome": "failed"},
     "update_gateway": {"name": "other"},
+    "update_schedule": {"name": "other"},
+    "backfill_schedule": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-01T01:00:00Z"},
     "update_model_price": {"input_usd_micros_per_million": 1},
 }
 """What is sent where something has to be: valid, so that the id alone decides."""
@@ -93,6 +95,7 @@ _LISTED = {
 }
 _MADE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "kill_switch_id": ("/v1/kill-switches", {"scope": "run"}),
+    "schedule_id": ("/v1/schedules", {"cron": "0 3 * * *", "time_zone": "UTC"}),
     "policy_id": ("/v1/policies", {"policy_type": "abac", "rules_yaml": _POLICY, "is_enabled": False}),
     "model_credential_id": ("/v1/model-credentials", {"provider": "openai", "secret": "sk-0123456789abcdefghij"}),
     "model_price_id": (
@@ -129,6 +132,8 @@ async def things_of(town: Town, organization: Organization) -> dict[str, str]:
 def _body(name: str, body: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
     if name == "kill_switch_id":
         return {**body, "target_id": ids["run_id"]}
+    if name == "schedule_id":
+        body = {**body, "agent": ids["agent_id"], "input": {"topic": "rivers"}}
     return {**body, _NAMED.get(name, "name"): f"n {new_id()}"}
 
 

@@ -257,6 +257,40 @@ async def _kill_switch(stage: AnyStage, caller: Caller) -> Call:
     return Call({"kill_switch_id": UUID(made.json()["id"])})
 
 
+SCHEDULE = {"cron": "0 3 * * *", "time_zone": "Europe/Berlin", "input": {"topic": "rivers"}}
+
+
+@EXAMPLES.of("create_schedule")
+async def _create_schedule(stage: AnyStage, caller: Caller) -> Call:
+    agent = await an_agent(stage, caller)
+    return Call(body={**SCHEDULE, "name": f"nightly {new_id()}", "agent": agent["id"]})
+
+
+@EXAMPLES.of("get_schedule", "delete_schedule", "pause_schedule")
+async def _schedule(stage: AnyStage, caller: Caller) -> Call:
+    made = await stage.client(caller).post("/v1/schedules", (await _create_schedule(stage, caller)).body)
+    return Call({"schedule_id": UUID(made.json()["id"])})
+
+
+@EXAMPLES.of("resume_schedule")
+async def _resume_schedule(stage: AnyStage, caller: Caller) -> Call:
+    call = await _schedule(stage, caller)
+    await stage.client(caller).post(f"/v1/schedules/{call.path['schedule_id']}/pause")
+    return call
+
+
+@EXAMPLES.of("update_schedule")
+async def _update_schedule(stage: AnyStage, caller: Caller) -> Call:
+    call = await _schedule(stage, caller)
+    return Call(call.path, {"cron": "0 4 * * *"}, headers={"if-match": '"1"'})
+
+
+@EXAMPLES.of("backfill_schedule")
+async def _backfill_schedule(stage: AnyStage, caller: Caller) -> Call:
+    call = await _schedule(stage, caller)
+    return Call(call.path, {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T12:00:00Z"})
+
+
 @EXAMPLES.of("watch_run")
 async def _watch_run(stage: AnyStage, caller: Caller) -> Call:
     call = await _run(stage, caller)

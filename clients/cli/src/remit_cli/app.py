@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from remit_cli import place
-from remit_cli.commands import audit, definitions, facts, keys, kills, machine, policies, runs, usage
+from remit_cli.commands import audit, definitions, facts, keys, kills, machine, policies, runs, schedules, usage
 from remit_cli.failures import EXIT_CODES, FAILED, CliError, show_failure
 from remit_cli.options import chosen
 from remit_local.process import ServerError
@@ -42,6 +42,7 @@ machine.add_to(app)
 app.add_typer(definitions.make("agent"), name="agents")
 app.add_typer(definitions.make("orchestration"), name="orchestrations")
 app.add_typer(runs.app, name="runs")
+app.add_typer(schedules.app, name="schedules")
 app.add_typer(kills.app, name="kill")
 app.add_typer(keys.app, name="keys")
 app.add_typer(keys.credentials, name="credentials")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
 NOBODY = UUID(int=0)
@@ -33,6 +34,33 @@ class Caller:
     def owner_id(self) -> str:
         """What is compared with `created_by` where a right reaches only one's own: the user, else `api_key:<id>`."""
         return str(self.user_id) if self.user_id else f"{self.kind}:{self.id}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Who it is and what it may, as a row keeps it."""
+        user_id = str(self.user_id) if self.user_id else None
+        return {
+            "kind": self.kind,
+            "id": self.id,
+            "user_id": user_id,
+            "roles": sorted(self.roles),
+            "scopes": sorted(self.scopes),
+        }
+
+    @classmethod
+    def from_json(
+        cls, organization_id: UUID, kept: Mapping[str, Any], *, traceparent: str = "", correlation_id: str = ""
+    ) -> Self:  # fmt: skip
+        """The caller that a row has kept."""
+        return cls(
+            organization_id,
+            kept["kind"],
+            kept["id"],
+            user_id=UUID(kept["user_id"]) if kept["user_id"] else None,
+            roles=frozenset(kept["roles"]),
+            scopes=frozenset(kept["scopes"]),
+            traceparent=traceparent,
+            correlation_id=correlation_id,
+        )
 
     @classmethod
     def system(cls, organization_id: UUID, what: str, *, traceparent: str = "", causation_id: str = "") -> Self:

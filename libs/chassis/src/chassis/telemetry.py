@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import sys
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
@@ -151,6 +152,11 @@ def current_traceparent(fallback: str = "") -> str:
     if not context.is_valid:
         return fallback
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+
+
+def new_traceparent() -> str:
+    """A trace that begins here; unsampled, because nothing here records it."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
 
 
 def trace_id(traceparent: str) -> str:

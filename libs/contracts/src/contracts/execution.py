@@ -199,6 +199,70 @@ class KillSwitchReleased(KillSwitchState):
     security: ClassVar = True
 
 
+class ScheduleState(Fact):
+    """What runs by the clock."""
+
+    subject_field: ClassVar = "schedule_id"
+
+    schedule_id: UUID
+    workspace_id: UUID
+    version: int
+    name: str
+    execution_type: str
+    definition_id: UUID
+    """The agent or orchestration."""
+    cron: str
+    time_zone: str
+    changes: dict[str, list[Any]] = {}
+    """What changed: `{field: [before, after]}`."""
+
+
+class ScheduleCreated(ScheduleState):
+    """A schedule was made."""
+
+    type: ClassVar = "execution.schedule.created.v1"
+
+
+class ScheduleUpdated(ScheduleState):
+    """A schedule was changed."""
+
+    type: ClassVar = "execution.schedule.updated.v1"
+
+
+class SchedulePaused(ScheduleState):
+    """A schedule starts nothing until it is resumed."""
+
+    type: ClassVar = "execution.schedule.paused.v1"
+
+    pause_reason: str = ""
+
+
+class ScheduleResumed(ScheduleState):
+    """A schedule starts runs again, from its next tick on."""
+
+    type: ClassVar = "execution.schedule.resumed.v1"
+
+
+class ScheduleDeleted(ScheduleState):
+    """A schedule is gone; the runs it started stay."""
+
+    type: ClassVar = "execution.schedule.deleted.v1"
+
+
+class ScheduleTicked(Fact):
+    """A schedule's moment came: it started a run, or was refused one."""
+
+    type: ClassVar = "execution.schedule.ticked.v1"
+    subject_field: ClassVar = "schedule_id"
+
+    schedule_id: UUID
+    workspace_id: UUID
+    tick_at: datetime
+    run_id: UUID | None = None
+    """None where the run was refused."""
+    error_code: str = ""
+
+
 class RunFact(Fact):
     """What every fact of a run names."""
 

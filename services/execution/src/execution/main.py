@@ -23,16 +23,18 @@ from execution.api import (
     run_explanations,
     runs,
     runs_bulk,
+    schedules,
     steps,
 )
 from execution.clients.agents import AgentKinds
 from execution.clients.http_agent import HttpRunner
 from execution.clients.llm import Endpoint, LlmRunner
 from execution.clients.python_agent import PythonRunner, installed_functions
-from execution.consumers import subscriptions, workspaces
+from execution.consumers import subscriptions, users, workspaces
 from execution.jobs.kill_switches import sweep_kill_switches
 from execution.jobs.leases import reap_leases
 from execution.jobs.months import keep_months
+from execution.jobs.schedules import tick_schedules
 from execution.settings import Settings
 from execution.usecases.admission import admission
 from execution.usecases.engine_loop import Options, engine
@@ -73,9 +75,10 @@ def build(settings: Settings) -> Service:
             run_events.router,
             run_explanations.router,
             steps.router,
+            schedules.router,
         ],
-        consumers=handlers_in(workspaces, subscriptions),
-        jobs=[reap_leases, sweep_kill_switches, keep_months],
+        consumers=handlers_in(workspaces, subscriptions, users),
+        jobs=[reap_leases, sweep_kill_switches, tick_schedules(objects, signals), keep_months],
         workers=[engine(options), admission(), warm_models],
         closing=[to_models.close, to_others.close, signals.close],
     )

@@ -83,6 +83,9 @@ class Run(Stamped, Row):
     cancel_requested_at: Mapped[datetime | None]
     cancel_reason: Mapped[str | None]
 
+    schedule_id: Mapped[UUID | None]
+    tick_at: Mapped[datetime | None]
+    """Of a scheduled run: by which schedule, and for which of its ticks."""
     kill_switch_id: Mapped[UUID | None]
     """The switch that stopped it."""
 

@@ -29,6 +29,8 @@ class Explanation(NamedTuple):
             "type": run.trigger_type,
             "triggered_by": run.triggered_by,
             "queued_at": run.queued_at,
+            "schedule_id": run.schedule_id,
+            "tick_at": run.tick_at,
             "parent_run_id": run.parent_run_id,
             "root_run_id": run.root_run_id,
             "forked_from": run.forked_from,

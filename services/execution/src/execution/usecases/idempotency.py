@@ -23,7 +23,7 @@ _TRY_LOCK = text("select pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
 
 def request_digest(request: Mapping[str, Any]) -> bytes:
     """SHA-256 of a request, the order of its keys aside."""
-    return hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).digest()
+    return hashlib.sha256(orjson.dumps(request, default=str, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 async def find_earlier_run(uow: UnitOfWork, key: str, digest: bytes) -> UUID | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from execution.usecases.workspaces import retention_class
 from pdp.request import Decision, RunContext
 from resources.listing import Resource, counter, lister
 
-Trigger = Literal["api", "cli", "mcp"]
+Trigger = Literal["api", "cli", "mcp", "scheduled"]
 
 RUNS = Resource(
     Run,
@@ -48,6 +49,9 @@ class RunRequest:
     trigger_type: Trigger = "api"
     priority: int | None = None
     """Among the runs of the workspace that wait; None takes the definition's own."""
+    schedule_id: UUID | None = None
+    tick_at: datetime | None = None
+    """Of a scheduled run: by which schedule, and for which of its ticks."""
 
 
 async def start_run(
@@ -155,13 +159,7 @@ def _new_run(  # noqa: PLR0917
         config_digest=subject.version.digest,
         pins=subject.pins,
         limits=asdict(subject.limits.tightened(Limits.of_decision(decision.limits()))),
-        caller={
-            "kind": caller.kind,
-            "id": caller.id,
-            "user_id": str(caller.user_id) if caller.user_id else None,
-            "roles": sorted(caller.roles),
-            "scopes": sorted(caller.scopes),
-        },
+        caller=caller.to_json(),
         created_by=caller.owner_id,
         triggered_by=f"api_key:{caller.id}" if caller.kind == "api_key" else caller.id,
         trigger_type=request.trigger_type,
@@ -177,6 +175,8 @@ def _new_run(  # noqa: PLR0917
         traceparent=caller.traceparent,
         correlation_id=caller.correlation_id,
         root_run_id=run_id,
+        schedule_id=request.schedule_id,
+        tick_at=request.tick_at,
         depth=0,
         token=0,
         last_step=0,

@@ -15,11 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chassis.auth import TokenIssuer
 from chassis.errors import NotFoundError, RefusalError, TooLargeError, UnauthenticatedError
 from chassis.problems import problem
-from chassis.telemetry import REQUESTS, current_traceparent, logger, span
+from chassis.telemetry import REQUESTS, current_traceparent, logger, new_traceparent, span
 from gateway.api.edge_cors import Cors
 from gateway.api.edge_explain import explain_run
 from gateway.api.edge_open import OpenRoutes
-from gateway.api.edge_requests import Exchange, Request, new_traceparent
+from gateway.api.edge_requests import Exchange, Request
 from gateway.clients.hops import silent_hop
 from gateway.domain.routing import explained_run, limit_of, service_of
 from gateway.usecases.callers import CallerBook, KnownCaller

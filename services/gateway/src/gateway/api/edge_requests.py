@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -74,11 +73,6 @@ def read_request(scope: Scope) -> Request:
         onward=onward,
         is_chunked=b"transfer-encoding" in found,
     )
-
-
-def new_traceparent() -> str:
-    """A trace that begins here; unsampled, because nothing here records it."""
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
 
 
 def _valid_traceparent(given: bytes) -> str:

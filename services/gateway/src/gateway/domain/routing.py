@@ -14,7 +14,15 @@ _SERVICES: Mapping[str, tuple[str, ...]] = {
     "billing": ("subscription", "usage", "usage-events", "usage-records"),
     "policy": ("policies", "decisions", "roles", "approvals"),
     "gateway": ("gateways",),
-    "execution": ("agents", "orchestrations", "runs", "kill-switches", "model-credentials", "model-prices"),
+    "execution": (
+        "agents",
+        "orchestrations",
+        "runs",
+        "schedules",
+        "kill-switches",
+        "model-credentials",
+        "model-prices",
+    ),
     "audit": ("audit", "audit-entries"),
 }
 _BY_SEGMENT = {segment: service for service, segments in _SERVICES.items() for segment in segments}
