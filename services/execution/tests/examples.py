@@ -64,7 +64,7 @@ async def an_undecided_step(stage: AnyStage, run_id: str, node: str = "agent") -
     step_id = new_id()
     await stage.database.sql(
         """update run set status = 'waiting', waiting_for = 'decision', started_at = now(), token = 1, last_step = 2,
-        dispatched_at = now() where id = $1::uuid""",
+        waiting_since = now(), dispatched_at = now() where id = $1::uuid""",
         run_id,
     )
     await stage.database.sql(

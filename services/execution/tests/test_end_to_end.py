@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from aiohttp import web
@@ -129,6 +130,8 @@ async def test_a_run_goes_on_when_a_person_has_decided(stage: Stage, agent: Http
     await stage.database.sql(places, caller.organization_id, 0)  # nobody works on it before it waits
     run = (await client.post("/v1/runs", {"orchestration": "pair", "input": {"topic": "x"}})).json()
     step_id = await an_undecided_step(stage, run["id"], "draft")
+    waits = "update run set waiting_since = now() - interval '1 h', started_at = now() - interval '1 h' where id = $1"
+    await stage.database.sql(waits, UUID(run["id"]))
     await stage.database.sql(places, caller.organization_id, 5)
     decision = {"outcome": "completed", "output": {"said": "by hand"}, "reason": "seen in the ledger"}
     decided = await client.post(f"/v1/runs/{run['id']}/steps/{step_id}/decide", decision)
@@ -136,6 +139,8 @@ async def test_a_run_goes_on_when_a_person_has_decided(stage: Stage, agent: Http
     ended = (await client.get(f"/v1/runs/{run['id']}", headers={"prefer": "wait=20"})).json()
     assert (ended["status"], ended["output"], ended["step_count"]) == ("completed", {"said": "<by hand>"}, 2)
     assert [call["step"] for call in agent.calls[before:]] == ["edit"]
+    waited = await stage.database.value("select waited > interval '59 m' from run where id = $1", UUID(run["id"]))
+    assert waited  # which is no part of the minute that the run may take
     again = await client.post(f"/v1/runs/{run['id']}/steps/{step_id}/decide", decision)
     assert (again.status, again.json()["code"]) == (409, "not_undecided")
 

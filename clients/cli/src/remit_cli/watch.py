@@ -94,11 +94,23 @@ def _line(event: Event) -> str:
             attempt=told["attempt"],
             error=told.get("errorCode", ""),
         )
+    if event.name == "CUSTOM" and told.get("name") == "RUN_WAITING":
+        return _waiting_lines(told["value"])
     if event.name == "RUN_FINISHED":
         return "[green]completed[/]"
     if event.name == "RUN_ERROR":
         return f"[red]{escape(str(told.get('status', 'failed')))}[/] {escape(str(told.get('message', '')))}"
     return ""
+
+
+def _waiting_lines(told: Mapping[str, Any]) -> str:
+    """What a run waits for, and the command that lets it go on."""
+    lines = [f"[yellow]waiting[/] for a {escape(str(told['waitingFor']))}"]
+    for step in told["steps"]:
+        name = escape(step_name(step["stepName"], step["iteration"]))
+        command = f"remit runs decide {told['runId']} {step['stepId']} --outcome completed|failed|retry"
+        lines.append(f"nobody knows whether [bold]{name}[/] happened: [dim]{command}[/]")
+    return "\n".join(lines)
 
 
 def step_name(node: str, iteration: int) -> str:

@@ -3,14 +3,23 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import pytest
 from services.execution.tests.factories import make_agent
 from services.execution.tests.stage import Place, Stage
+from services.execution.tests.usecases.test_schedules import make as make_schedule
 
 from chassis.errors import LimitExceededError
 from chassis.ids import new_id
 from contracts.billing import SubscriptionCreated, SubscriptionUpdated
-from contracts.identity import WorkspaceCreated, WorkspaceDeleted, WorkspaceRestated, WorkspaceUpdated
+from contracts.identity import (
+    UserSuspended,
+    UserUpdated,
+    WorkspaceCreated,
+    WorkspaceDeleted,
+    WorkspaceRestated,
+    WorkspaceUpdated,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -62,3 +71,20 @@ async def test_a_subscription_is_what_billing_says(stage: Stage, place: Place) -
         await make_agent(stage, place, "two")
     await stage.receive(place.organization_id, SubscriptionUpdated(**{**fields, "version": 2, "max_agents": 2}))
     await make_agent(stage, place, "two")
+
+
+async def test_schedules_follow_whoever_made_them(stage: Stage, place: Place) -> None:
+    await make_agent(stage, place)
+    staying, leaving = place.caller("developer"), place.caller("developer")
+    made = {caller.owner_id: await make_schedule(stage, caller, name=caller.owner_id) for caller in (staying, leaving)}
+
+    async def row(owner_id: str) -> Any:
+        return (await stage.sql("select caller, pause_reason from schedule where id = $1", made[owner_id].id))[0]
+
+    viewer = UserUpdated(user_id=staying.user_id or new_id(), version=2, role="viewer", status="active")
+    await stage.receive(place.organization_id, viewer)
+    gone = UserSuspended(user_id=leaving.user_id or new_id(), version=2, role="developer", status="suspended")
+    await stage.receive(place.organization_id, gone)
+    assert orjson.loads((await row(staying.owner_id))["caller"])["roles"] == ["viewer"]
+    assert (await row(staying.owner_id))["pause_reason"] == ""
+    assert (await row(leaving.owner_id))["pause_reason"] == "owner_gone"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -239,6 +240,21 @@ async def test_a_write_nobody_knows_the_outcome_of_is_not_repeated(engine: Engin
     told = (await engine.facts(run_id))[-1]
     assert (told["type"], told["data"]["step_ids"]) == ("execution.run.wait_started.v1", [str(step["id"])])
     assert engine.agents.count("pay") == 1
+
+
+async def test_waiting_for_somebody_is_no_part_of_the_time_a_run_may_take(engine: EngineStage) -> None:
+    place = await engine.place()
+    what = await engine.sequence(place, 2)
+    run_id = await engine.queue_run(place, what, limits='{"timeout_seconds": 60}')
+    started = "update run set started_at = now() - interval '2 h', waited = $2::interval where id = $1"
+    await engine.database.sql(started, run_id, timedelta(hours=2))
+    engine.worker()
+    await engine.dispatch(place, run_id)
+    assert (await engine.ended(run_id))["status"] == "completed"
+    late = await engine.queue_run(place, what, limits='{"timeout_seconds": 60}')
+    await engine.database.sql(started, late, timedelta(hours=1))
+    await engine.dispatch(place, late)
+    assert (await engine.ended(late))["status"] == "timed_out"
 
 
 async def test_a_worker_told_to_stop_hands_its_runs_over(engine: EngineStage) -> None:

@@ -35,6 +35,18 @@ def test_ends_have_names_of_their_own() -> None:
     assert list(events_of(run("cancelled", stop_reason="cancelled"), []))[-1].data["code"] == "cancelled"
 
 
+def test_a_run_that_waits_says_for_what_and_goes_on() -> None:
+    undecided = step(2, seconds=9)
+    undecided.id, undecided.status, undecided.completed_at = new_id(), "needs_decision", None
+    waiting = run("waiting", waiting_for="decision")
+    waiting.waiting_since = START + timedelta(seconds=10)
+    told = list(events_of(waiting, [step(1, seconds=3), undecided]))[-1]
+    assert (told.name, told.data["name"]) == ("CUSTOM", "RUN_WAITING")
+    assert told.data["value"]["waitingFor"] == "decision"
+    assert told.data["value"]["steps"] == [{"stepId": str(undecided.id), "stepName": "n2", "iteration": 0}]
+    assert not after(told, told.id)
+
+
 def test_who_comes_back_is_told_the_rest_and_a_little_before() -> None:
     steps = [step(1, seconds=1), step(2, seconds=20), step(3, seconds=22), step(4, seconds=40)]
     events = list(events_of(run("completed"), steps))

@@ -6,7 +6,7 @@ The engine writes runs and steps in batches with SQL of its own; these classes a
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Index, SmallInteger, text
@@ -83,6 +83,9 @@ class Run(Stamped, Row):
     cancel_requested_at: Mapped[datetime | None]
     cancel_reason: Mapped[str | None]
 
+    waiting_since: Mapped[datetime | None]
+    waited: Mapped[timedelta]
+    """How long it has waited for somebody so far: no part of the time it may take."""
     schedule_id: Mapped[UUID | None]
     tick_at: Mapped[datetime | None]
     """Of a scheduled run: by which schedule, and for which of its ticks."""

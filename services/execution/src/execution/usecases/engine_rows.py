@@ -55,7 +55,7 @@ from free where r.retention_class = free.retention_class and r.id = free.id
 returning r.retention_class, r.id, r.organization_id, r.workspace_id, r.execution_type, r.agent_id,
   r.orchestration_id, r.version_id, r.pins, r.limits, r.created_by, r.status, r.input, r.input_ref, r.step_count,
   r.input_tokens, r.output_tokens, r.cost_usd_micros, r.traceparent, r.correlation_id, r.depth, r.token, r.last_step,
-  r.takeovers, extract(epoch from now() - r.started_at)::float8 as elapsed,
+  r.takeovers, extract(epoch from now() - r.started_at - r.waited)::float8 as elapsed,
   extract(epoch from r.deadline_at - now())::float8 as remaining"""  # noqa: S608  (a number of our own)
 
 # `is true` keeps the planner from making a join of it: a hashed look-up in what was written.
@@ -68,8 +68,9 @@ _WRITE = f"""with item as (
 ), written as (
   update run r set last_step = i.last_step + 1,
     status = case when i.ended or r.status <> 'cancelling' then i.status else r.status end,
-    waiting_for = i.waiting_for, output = i.output, output_ref = i.output_ref, error_code = i.error_code,
-    error_message = i.error_message, stop_reason = i.stop_reason, step_count = r.step_count + i.steps,
+    waiting_for = i.waiting_for, waiting_since = case when i.status = 'waiting' then now() end,
+    output = i.output, output_ref = i.output_ref, error_code = i.error_code, error_message = i.error_message,
+    stop_reason = i.stop_reason, step_count = r.step_count + i.steps,
     input_tokens = r.input_tokens + i.input_tokens, output_tokens = r.output_tokens + i.output_tokens,
     cost_usd_micros = r.cost_usd_micros + i.cost, takeovers = 0, completed_at = case when i.ended then now() end,
     lease_until = case when i.ended or i.status = 'waiting' then null else now() + interval '{LEASE_SECONDS} s' end,
@@ -140,7 +141,7 @@ class ClaimedRun:
     last_step: int
     takeovers: int
     elapsed: float
-    """Seconds since its first start, by the database's clock."""
+    """Seconds since its first start without what it has waited for somebody, by the database's clock."""
     remaining: float | None
     """Seconds to its deadline, if it has one."""
 

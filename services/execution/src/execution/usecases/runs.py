@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -178,6 +178,7 @@ def _new_run(  # noqa: PLR0917
         schedule_id=request.schedule_id,
         tick_at=request.tick_at,
         depth=0,
+        waited=timedelta(0),
         token=0,
         last_step=0,
         takeovers=0,

@@ -66,6 +66,8 @@ async def decide_step(
     if await uow.first(_steps(run).where(Step.status == StepStatus.NEEDS_DECISION).limit(1)) is None:
         require_transition(RunStatus(run.status), RunStatus.QUEUED)
         run.status, run.waiting_for, run.dispatched_at = RunStatus.QUEUED, None, None
+        run.waited += uow.now - (run.waiting_since or uow.now)
+        run.waiting_since = None
     _announce(uow, run, step, decision)
     return step
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from execution.domain.runs import FINAL, RunStatus
+from execution.domain.runs import FINAL, RunStatus, StepStatus
 from execution.tables.runs import Run, Step
 
 OVERLAP = timedelta(seconds=5)
@@ -33,6 +33,8 @@ def events_of(run: Run, steps: Sequence[Step]) -> Iterator[WatchEvent]:
     ended = [(step.completed_at, step) for step in steps if step.completed_at is not None]
     for _, step in sorted(ended, key=lambda pair: (pair[0], pair[1].step_number, pair[1].attempt)):
         yield WatchEvent(_step_id(step), "STEP_FINISHED", _step_data(step))
+    if run.status == RunStatus.WAITING:
+        yield _waiting(run, steps)
     if run.status in FINAL:
         yield _ended(run)
 
@@ -74,6 +76,18 @@ def _step_data(step: Step) -> dict[str, Any]:
     if step.error_code:
         data["errorCode"] = step.error_code
     return data
+
+
+def _waiting(run: Run, steps: Sequence[Step]) -> WatchEvent:
+    since = run.waiting_since or run.updated_at
+    undecided = [step for step in steps if step.status == StepStatus.NEEDS_DECISION]
+    value = {
+        "runId": str(run.id),
+        "waitingFor": run.waiting_for,
+        "steps": [{"stepId": str(step.id), "stepName": step.node, "iteration": step.iteration} for step in undecided],
+    }
+    event_id = f"{int(since.timestamp() * 1_000_000)}.waiting"
+    return WatchEvent(event_id, "CUSTOM", {"name": "RUN_WAITING", "value": value})
 
 
 def _ended(run: Run) -> WatchEvent:
