@@ -10,7 +10,7 @@ import yaml
 from services.execution.tests.stage import Place, Stage
 
 SAMPLES = Path(__file__).parents[3] / "samples"
-AGENTS = sorted(SAMPLES.glob("*.agent.yaml"))
+AGENTS = sorted(SAMPLES.rglob("*.agent.yaml"))
 ORCHESTRATIONS = sorted(SAMPLES.glob("*.orchestration.yaml"))
 
 
@@ -34,7 +34,18 @@ async def test_every_sample_is_applied_once_and_can_be_run(stage: Stage, place: 
             run = await client.post("/v1/runs", {kind: name, "input": an_input(body["file"])})
             assert run.status == 202, run.body
             started.add(name)
-    assert started >= {"contact", "summarize", "write", "http-agent", "brief", "compare", "route", "collect", "refine"}
+    assert started >= {
+        "contact",
+        "greet",
+        "summarize",
+        "write",
+        "http-agent",
+        "brief",
+        "compare",
+        "route",
+        "collect",
+        "refine",
+    }
 
 
 def test_samples_ask_little_of_the_embedded_model() -> None:

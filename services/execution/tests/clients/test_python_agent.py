@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+import tomllib
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import pytest
@@ -113,3 +115,19 @@ def test_installed_packages_register_functions(tmp_path: Path, monkeypatch: pyte
     found = installed_functions()
     assert found["hello"]({}, None) == 1  # type: ignore[arg-type]  # this one looks at neither
     assert "broken" not in found
+
+
+async def test_the_sample_package_does_what_it_says() -> None:
+    package = Path(__file__).parents[4] / "samples" / "python-agents"
+    found = run_path(str(package / "greetings.py"))
+    points = tomllib.loads((package / "pyproject.toml").read_text())["project"]["entry-points"]["remit.agents"]
+    runner = PythonRunner({name: found[value.partition(":")[2]] for name, value in points.items()})
+    config_yaml = (package / "greet.agent.yaml").read_text()
+    assert (await runner.run(make_call(config_yaml, INPUT))).output == {"text": "Hello, Ada!", "attempt": 1}
+    assert (await runner.run(make_call(config("count_words"), {"text": "a b c"}))).output == {
+        "words": 3,
+        "node": "draft",
+    }
+    with pytest.raises(AgentError) as failed:
+        await runner.run(make_call(config_yaml, {"name": " "}))
+    assert failed.value.code == "nobody"
