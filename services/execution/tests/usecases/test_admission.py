@@ -12,7 +12,7 @@ from services.execution.tests.engine_stage import EngineStage, Place, make_engin
 
 from chassis.ids import new_id
 from execution.clients.dispatch import Line
-from execution.usecases.admission import LEAST_AHEAD, Admission, Candidate, ClaimRate, sweeper, take_turns
+from execution.usecases.admission import READY, Admission, Candidate, sweeper, take_turns
 from remit_local.testing import Servers
 
 pytestmark = pytest.mark.anyio
@@ -180,13 +180,19 @@ def test_the_organization_with_the_fewest_under_way_is_next() -> None:
     assert [each.organization_id for each in chosen] == [*[idle] * 5, busy, idle, busy]
 
 
-def test_as_much_goes_ahead_as_is_claimed_shortly() -> None:
-    now = [100.0]
-    claims = ClaimRate(lambda: now[0])
-    assert claims.within(0.1) == LEAST_AHEAD
-    for _ in range(10):
-        claims.note(100)
-        now[0] += 0.05
-    assert claims.within(0.1) == 200  # a thousand in half a second
-    now[0] += 1
-    assert claims.within(0.1) == LEAST_AHEAD
+async def test_behind_full_hands_only_a_few_wait_on_the_queue(engine: EngineStage) -> None:
+    place = await engine.place(max_concurrent_executions=1_000)
+    what = await engine.agent(place, "one")
+    for number in range(3 * READY):
+        await engine.queue_run(place, what, number)
+    connection, line = (
+        await sweeper(engine.addresses, "test"),
+        await Line.open(engine.servers.amqp_url, queue=engine.queue),
+    )
+    admission = Admission(engine.addresses, ahead=READY + 10)
+    assert await admission.admit(connection, line) == READY + 10
+    assert await line.waiting() == READY + 10
+    admission.ahead = 1_000  # there is room for more ahead, but nobody takes what is there
+    assert await admission.admit(connection, line) == 0
+    connection.terminate()
+    await line.close()

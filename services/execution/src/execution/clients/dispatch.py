@@ -163,6 +163,12 @@ class Line:
             confirm.cancel()
         return [confirm not in late and not confirm.cancelled() and confirm.exception() is None for confirm in confirms]
 
+    async def waiting(self) -> int:
+        """How many messages lie on the queue because every worker's hands are full."""
+        async with asyncio.timeout(CONFIRM_SECONDS):
+            found = await self._channel.queue_declare(self._queue, passive=True)
+        return found.message_count or 0
+
     def done(self, tag: int) -> None:
         """Acknowledge a message, in one write with all others of this turn of the loop."""
         self._answer(_ANSWER.pack(1, self._channel.number, 13, 60, 80, tag, 0, 0xCE))

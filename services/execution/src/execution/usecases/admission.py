@@ -9,7 +9,6 @@ with named columns.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
 AHEAD = 256
 """Runs on the queue that no worker has claimed yet, at most: as many as one worker takes at once. What waits beyond is
 in the database, where a cancel, a higher priority or another's turn still counts."""
-LEAST_AHEAD, HORIZON_SECONDS, RATE_SECONDS = 32, 0.08, 0.5
-"""Of those, only as many as were lately claimed in so long: whoever comes later waits behind no more than that."""
+READY = 64
+"""Of those, no more than so many behind full hands: whoever comes later waits for no more of others' runs than that."""
 POLL_SECONDS = 0.5
 BUSY_POLL_SECONDS = 0.05
 """While runs are on the queue: how soon room that nobody told of is seen."""
@@ -148,34 +147,12 @@ def admission(ahead: int = AHEAD) -> Callable[[Running], Coroutine[Any, Any, Non
     return run_admission
 
 
-class ClaimRate:
-    """How fast workers take runs from the queue, over about the last second."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._claimed: deque[tuple[float, int]] = deque()
-
-    def note(self, count: int) -> None:
-        """So many were claimed since the last word."""
-        now = self._clock()
-        self._claimed.append((now, count))
-        while self._claimed[0][0] < now - RATE_SECONDS:
-            self._claimed.popleft()
-
-    def within(self, seconds: float) -> int:
-        """How many would be claimed in so long, and never fewer than it takes to begin."""
-        since = self._clock() - RATE_SECONDS
-        claimed = sum(count for at, count in self._claimed if at >= since)
-        return max(LEAST_AHEAD, int(claimed * seconds / RATE_SECONDS))
-
-
 @dataclass
 class Admission:
     """Puts runs on the queue until cancelled."""
 
     addresses: Addresses
     ahead: int = AHEAD
-    claims: ClaimRate = field(default_factory=ClaimRate)
     _dispatched: dict[UUID, Candidate] = field(default_factory=dict)
     """On the queue and, when last seen, not claimed."""
 
@@ -216,7 +193,9 @@ class Admission:
     async def admit(self, connection: Any, line: Line) -> int:
         """One round; returns how many runs were put on the queue."""
         await self._look_after(connection, line)
-        count = min(self.ahead, self.claims.within(HORIZON_SECONDS)) - len(self._dispatched)
+        count = self.ahead - len(self._dispatched)
+        if self._dispatched:
+            count = min(count, READY - await line.waiting())
         if count <= 0:
             return 0
         waiting = Counter(one.workspace_id for one in self._dispatched.values())
@@ -249,7 +228,6 @@ class Admission:
             return
         rows = await connection.fetch(_STANDING, *_keys(self._dispatched.values()), ORPHANED_SECONDS)
         queued = {row["id"] for row in rows if row["status"] == "queued"}
-        self.claims.note(len(self._dispatched) - len(queued))
         self._dispatched = {run_id: one for run_id, one in self._dispatched.items() if run_id in queued}
         orphans = [self._dispatched[row["id"]] for row in rows if row["id"] in queued and row["is_orphaned"]]
         if orphans:
