@@ -82,7 +82,7 @@ _CELLS: Final[Mapping[str, tuple[str, str, str, str, str]]] = {
     "orchestration": ("all", "all", "create read update:own execute", "read execute", "read"),
     "run": ("all", "all", "create read:own cancel:own fork:own", "all", "read:masked"),
     "step": ("all", "all", "read:own", "all", "read:masked"),
-    "schedule": ("all", "all", "all:own", "read pause", "read"),
+    "schedule": ("all", "all", "all:own", "read pause", "read:masked"),
     "kill_switch": ("all", "all", _NOBODY, "read engage", "read"),
     "erasure": ("all", "all", _NOBODY, _NOBODY, _NOBODY),
     "legal_hold": ("all", "all", _NOBODY, _NOBODY, _NOBODY),

@@ -204,3 +204,15 @@ async def test_due_schedules_of_all_organizations_are_found(stage: Stage, place:
     async with stage.units.begin(Caller.system(NOBODY, "clock")) as uow:
         found = await schedule_ticks.find_due(uow)
     assert {due.organization_id for due in found} >= {place.organization_id, elsewhere.organization_id}
+
+
+async def test_who_sees_no_inputs_of_runs_sees_none_of_schedules(stage: Stage, place: Place) -> None:
+    await make_agent(stage, place)
+    schedule = await make(stage, place.caller())
+    path = f"/v1/schedules/{schedule.id}"
+    seen = (await stage.client(place.caller("operator")).get(path)).json()
+    assert (seen["input"], seen["masked"]) == ({"topic": "rivers"}, [])
+    viewer = stage.client(place.caller("viewer"))
+    hidden = (await viewer.get(path)).json()
+    assert (hidden["input"], hidden["masked"]) == (None, ["input", "output"])
+    assert "rivers" not in (await viewer.get("/v1/schedules")).body.decode()

@@ -72,8 +72,8 @@ class BackfillScheduleIn(In):
     end: AwareDatetime
 
 
-class ScheduleOut(BaseModel):
-    """A schedule."""
+class ScheduleSummaryOut(BaseModel):
+    """A schedule without what its runs are given."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -84,7 +84,6 @@ class ScheduleOut(BaseModel):
     execution_type: str
     definition_id: UUID
     semver: str
-    input: dict[str, Any]
     priority: int | None
     cron: str
     time_zone: str
@@ -101,10 +100,21 @@ class ScheduleOut(BaseModel):
     updated_at: datetime
     version: int
 
+
+class ScheduleOut(ScheduleSummaryOut):
+    """A schedule."""
+
+    input: dict[str, Any] | None
+    masked: list[str] = Field(default=[], description="What this caller may not be shown.")
+
     @classmethod
-    def of(cls, row: Schedule) -> Self:
-        """The public form of a row."""
-        return cls.model_validate(row)
+    def of(cls, row: Schedule, masked: tuple[str, ...] = ()) -> Self:
+        """The public form of a row; whoever may not see what runs are given does not see it here either."""
+        out = cls.model_validate(row)
+        out.masked = list(masked)
+        if "input" in masked:
+            out.input = None
+        return out
 
 
 class TickOut(BaseModel):
@@ -121,7 +131,7 @@ class TicksOut(BaseModel):
     items: list[TickOut]
 
 
-SCHEDULE_LIST = Listing(schedules.SCHEDULES, ScheduleOut)
+SCHEDULE_LIST = Listing(schedules.SCHEDULES, ScheduleSummaryOut)
 
 
 @router.post("", permission="schedule:create", status=201)
@@ -160,7 +170,7 @@ async def get_schedule(uow: Uow, response: Response, schedule_id: UUID) -> Sched
     """One schedule."""
     found = await schedules.get_schedule(uow, schedule_id)
     response.headers["ETag"] = etag(found.version)
-    return ScheduleOut.of(found)
+    return ScheduleOut.of(found, uow.permit.masked)
 
 
 @router.patch("/{schedule_id}", permission="schedule:update")

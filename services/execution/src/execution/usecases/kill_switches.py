@@ -51,10 +51,14 @@ update run r set status = 'cancelled', stop_reason = 'killed', waiting_for = nul
 from locked where r.retention_class = locked.retention_class and r.id = locked.id
 returning r.id as run_id, r.workspace_id, r.created_by as owner_id, r.execution_type, r.agent_id, r.orchestration_id,
   r.step_count, r.input_tokens, r.output_tokens, r.cost_usd_micros, r.stop_reason"""  # noqa: S608  (text of our own)
-STOP_RUNNING = f"""update run r set status = 'cancelling', kill_switch_id = $1, cancel_requested_at = $3,
-  cancel_reason = $4, updated_at = $3, version = r.version + 1
-from kill_switch k where k.id = $1 and r.organization_id = $2 and r.organization_id = k.organization_id
-  and r.status = 'running' and {HITS}
+# In the order of ids, as the engine's writes take their locks.
+STOP_RUNNING = f"""with hit as (
+  select r.retention_class, r.id from kill_switch k join run r on r.organization_id = k.organization_id
+  where k.id = $1 and r.organization_id = $2 and r.status = 'running' and {HITS} order by r.id for update of r
+)
+update run r set status = 'cancelling', kill_switch_id = $1, cancel_requested_at = $3, cancel_reason = $4,
+  updated_at = $3, version = r.version + 1
+from hit where r.retention_class = hit.retention_class and r.id = hit.id and r.status = 'running'
 returning r.id"""  # noqa: S608  (text of our own)
 _REPORT = """select
   (select count(*) from run where organization_id = $1 and kill_switch_id = $2 and status <> 'cancelling') as stopped,
