@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
+from pydantic import BaseModel, ConfigDict
+
 from contracts.envelope import Fact
 
 
@@ -348,14 +350,43 @@ class StepDecided(RunFact):
     reason: str = ""
 
 
+class ApprovalWanted(BaseModel):
+    """What a person other than the requester has to approve before a run goes on."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    approval_id: UUID
+    """The request's id, made by whoever asks: asking again with the same id asks once."""
+    step_id: UUID | None = None
+    """The step that waits; None where the run itself may not start before."""
+    action: str
+    resource_type: str
+    resource_id: str
+    requester_id: str
+    """Who asks: a user id, or `api_key:<id>`."""
+    owner_id: str
+    """Whose the question is: the user, also of a key. Neither of both may approve."""
+    approvers: list[str] = []
+    """Who may decide: `role:<role>`, `user:<id>`; empty: everybody with the right to decide."""
+    digest: str
+    """SHA-256 (hex) of what is asked: an approval is good for exactly this."""
+    shown: dict[str, Any] = {}
+    """What the approver is shown of it."""
+    expires_at: datetime
+    policy_id: UUID | None = None
+    rule_name: str = ""
+    reason: str = ""
+
+
 class RunWaitStarted(RunFact):
     """A run waits, held by nobody."""
 
     type: ClassVar = "execution.run.wait_started.v1"
 
     waiting_for: str
-    """decision: a person has to say what became of its steps `step_ids`."""
+    """approval, timer, signal or child; decision: a person has to say what became of its steps `step_ids`."""
     step_ids: list[UUID] = []
+    approvals: list[ApprovalWanted] = []
 
 
 class RunEnded(RunFact):

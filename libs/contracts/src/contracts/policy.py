@@ -1,7 +1,8 @@
-"""Facts of policy: policies, the bundle each service decides with, and decisions."""
+"""Facts of policy: policies, the bundle each service decides with, decisions, and approvals by people."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -160,3 +161,54 @@ DECIDED: dict[str, type[DecisionRecorded]] = {
     "execution": ExecutionDecisionRecorded,
     "audit": AuditDecisionRecorded,
 }
+
+
+class ApprovalState(Fact):
+    """A request for a person's approval: what is asked, by its digest, and for which run."""
+
+    subject_field: ClassVar = "approval_id"
+
+    approval_id: UUID
+    run_id: UUID
+    step_id: UUID | None = None
+    """None where the run itself may not start before."""
+    action: str
+    resource_type: str
+    resource_id: str
+    requester_id: str
+    owner_id: str = ""
+    digest: str
+    expires_at: datetime
+
+
+class ApprovalRequested(ApprovalState):
+    """Somebody has to decide before a run goes on."""
+
+    type: ClassVar = "policy.approval.requested.v1"
+
+    approvers: list[str] = []
+
+
+class ApprovalDecided(ApprovalState):
+    """A person approved or rejected it."""
+
+    type: ClassVar = "policy.approval.decided.v1"
+
+    outcome: str
+    """approved or rejected."""
+    approver_id: str
+    """The user who decided."""
+    decided_at: datetime
+    reason: str = ""
+
+
+class ApprovalExpired(ApprovalState):
+    """Nobody decided in time, by policy's clock: it counts as rejected."""
+
+    type: ClassVar = "policy.approval.expired.v1"
+
+
+class ApprovalWithdrawn(ApprovalState):
+    """The run ended before anybody decided: there is nothing to decide any more."""
+
+    type: ClassVar = "policy.approval.withdrawn.v1"
