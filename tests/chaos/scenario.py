@@ -14,10 +14,11 @@ from execution.clients.llm import prompt_of
 from execution.domain.compiler import compile_agent, compile_orchestration
 from execution.domain.definitions import parse_agent, parse_orchestration
 from execution.domain.graph import Graph
-from execution.domain.interpreter import Finished, Outcome, Ready, StepKey, next_work
+from execution.domain.interpreter import Finished, next_work
 from execution.domain.nodes import AgentNode
 from execution.domain.runs import StepStatus
 from execution.domain.schemas import validate_input
+from execution.domain.walk import Outcome, Ready, StepKey
 
 PICKY = {
     "type": "object",

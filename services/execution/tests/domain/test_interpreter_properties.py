@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from execution.domain.graph import Graph, require_sound
-from execution.domain.interpreter import Finished, Outcome, Ready, StepKey, next_work
+from execution.domain.interpreter import Finished, next_work
 from execution.domain.nodes import (
     AgentNode,
     BranchNode,
@@ -29,6 +29,7 @@ from execution.domain.nodes import (
 )
 from execution.domain.runs import RunStatus, StepStatus
 from execution.domain.templates import compile_template
+from execution.domain.walk import Outcome, Ready, StepKey
 
 MAX_STEPS = 400
 INPUTS = st.fixed_dictionaries(

@@ -17,10 +17,10 @@ from chassis.objects import INLINE_BYTES, Objects
 from chassis.telemetry import logger, span
 from execution.clients.agents import AgentCall, AgentError, AgentErrorCode, AgentResult, AgentRunner
 from execution.domain.documents import Json
-from execution.domain.interpreter import Ready, StepKey
 from execution.domain.nodes import AgentNode
 from execution.domain.prices import MAX_TOKENS_PER_CALL, PriceRow, UnknownPriceError
 from execution.domain.runs import StepStatus, Usage
+from execution.domain.walk import Ready, StepKey
 from execution.usecases.engine_definitions import AgentVersion, CredentialError, Definitions
 from execution.usecases.engine_prices import Prices
 from execution.usecases.engine_rows import ClaimedRun, StepRow

@@ -17,7 +17,7 @@ from chassis.ids import new_id
 from execution.clients.dispatch import Delivery
 from execution.domain.documents import Json
 from execution.domain.graph import Graph, retry_of
-from execution.domain.interpreter import Finished, Outcome, Plan, Ready, StepKey, next_work, partial_output
+from execution.domain.interpreter import Finished, Plan, next_work, partial_output
 from execution.domain.nodes import AgentNode, Effects
 from execution.domain.retries import retry_delay, should_retry
 from execution.domain.runs import (
@@ -30,6 +30,7 @@ from execution.domain.runs import (
     cap_exceeded,
     status_of_stop,
 )
+from execution.domain.walk import Outcome, Ready, StepKey
 from execution.usecases import engine_facts
 from execution.usecases.engine_attempts import LONGEST_CALL_SECONDS, Attempt, Attempts
 from execution.usecases.engine_batches import Batches
