@@ -167,7 +167,10 @@ def _field_from_json(name: str, value: Json, roots: tuple[str, ...]) -> Any:
     if name == "cases":
         return tuple((compile_template(template, roots), chain) for template, chain in value)
     if name == "edges":
-        return tuple(Edge(*ends, None if when is None else compile_template(when, roots)) for *ends, when in value)
+        return tuple(
+            Edge(source, target, None if when is None else compile_template(when, roots))
+            for source, target, when in value
+        )
     if name in _TUPLES:
         return tuple(value)
     return _ENUMS[name](value) if name in _ENUMS else value
