@@ -389,6 +389,15 @@ class RunWaitStarted(RunFact):
     approvals: list[ApprovalWanted] = []
 
 
+class RunSignalled(RunFact):
+    """Somebody sent a run the signal that steps of it waited for."""
+
+    type: ClassVar = "execution.run.signalled.v1"
+
+    name: str
+    step_ids: list[UUID] = []
+
+
 class RunEnded(RunFact):
     """A run reached its end; the sums are those of all its attempts."""
 

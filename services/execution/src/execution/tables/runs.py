@@ -84,6 +84,10 @@ class Run(Stamped, Row):
     cancel_reason: Mapped[str | None]
 
     waiting_since: Mapped[datetime | None]
+    wake_at: Mapped[datetime | None]
+    """When a run that waits looks again by itself."""
+    answers: Mapped[int]
+    """How often somebody has answered one of its waiting steps; a worker that has not seen all may not let go."""
     waited: Mapped[timedelta]
     """How long it has waited for somebody so far: no part of the time it may take."""
     schedule_id: Mapped[UUID | None]
@@ -109,6 +113,9 @@ class Run(Stamped, Row):
         Index(
             "run_organization_id_parent_run_id_idx", "organization_id", "parent_run_id",
             postgresql_where=text("parent_run_id is not null"),
+        ),
+        Index(
+            "run_wake_at_idx", "wake_at", postgresql_where=text("status = 'waiting' and wake_at is not null"),
         ),
         {"postgresql_partition_by": "list (retention_class)"},
     )  # fmt: skip

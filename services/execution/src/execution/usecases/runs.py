@@ -17,6 +17,7 @@ from execution.tables.runs import Run
 from execution.usecases.idempotency import find_earlier_run, remember_run, request_digest
 from execution.usecases.run_subjects import Kind, Subject, check_input, find_subject
 from execution.usecases.subscriptions import count_run
+from execution.usecases.waits import close_waits
 from execution.usecases.workspaces import retention_class
 from pdp.request import Decision, RunContext
 from resources.listing import Resource, counter, lister
@@ -122,6 +123,8 @@ async def cancel_run(uow: UnitOfWork, run_id: UUID, *, reason: str) -> Run:
     run.updated_at, run.version = uow.now, run.version + 1
     uow.emit(RunCancelRequested.of(run, owner_id=run.created_by, reason=reason))
     if wanted is RunStatus.CANCELLED:
+        if present is RunStatus.WAITING:
+            await close_waits(uow, run)
         run.waiting_for, run.stop_reason, run.completed_at = None, StopReason.CANCELLED, uow.now
         uow.emit(RunCancelled.of(run, owner_id=run.created_by))
     return run
@@ -179,6 +182,7 @@ def _new_run(  # noqa: PLR0917
         tick_at=request.tick_at,
         depth=0,
         waited=timedelta(0),
+        answers=0,
         token=0,
         last_step=0,
         takeovers=0,
