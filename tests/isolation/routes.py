@@ -79,6 +79,7 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "update_model_credential": {"name": "other"},
     "cancel_run": {"reason": "other"},
     "decide_step": {"outcome": "failed"},
+    "signal_run": {"name": "payment"},
     "update_gateway": {"name": "other"},
     "update_schedule": {"name": "other"},
     "backfill_schedule": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-01T01:00:00Z"},

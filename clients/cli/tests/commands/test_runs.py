@@ -76,6 +76,14 @@ def test_a_person_decides_about_a_step(edge: ScriptedEdge, remit: Terminal) -> N
     assert remit("runs", "decide", "r1", "s1", "--outcome", "completed", "--output", "{").exit_code == 1
 
 
+def test_a_run_is_sent_a_signal(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("POST /v1/runs/r1/signal", (200, RUN | {"status": "queued"}))
+    result = remit("runs", "signal", "r1", "payment", "--payload", '{"euro": 5}')
+    assert "queued" in result.stdout
+    assert edge.asked[-1].body == {"name": "payment", "payload": {"euro": 5}}
+    assert remit("runs", "signal", "r1", "payment", "--payload", "{").exit_code == 1
+
+
 def test_explain_prints_every_part(edge: ScriptedEdge, remit: Terminal) -> None:
     edge.on(
         "GET /v1/runs/r1/explain",

@@ -25,7 +25,6 @@ from execution.api import (
     runs_bulk,
     schedules,
     steps,
-    waits,
 )
 from execution.clients.agents import AgentKinds
 from execution.clients.http_agent import HttpRunner
@@ -77,7 +76,6 @@ def build(settings: Settings) -> Service:
             run_events.router,
             run_explanations.router,
             steps.router,
-            waits.router,
             schedules.router,
         ],
         consumers=handlers_in(workspaces, subscriptions, users, approvals),

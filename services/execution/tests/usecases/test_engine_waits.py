@@ -16,7 +16,7 @@ from chassis.errors import ConflictError
 from chassis.objects import NoObjects
 from chassis.uow import UnitOfWork
 from contracts.policy import ApprovalDecided, ApprovalExpired
-from execution.usecases import runs, waits
+from execution.usecases import approvals, run_signals, runs
 from execution.usecases.admission import Admission
 from execution.usecases.waking import wake_forever
 from remit_local.testing import Servers
@@ -72,7 +72,7 @@ async def do(engine: EngineStage, place: Place, work: Any) -> Any:
 
 async def signal(engine: EngineStage, place: Place, run_id: UUID, payload: Any, name: str = "payment") -> None:
     await do(
-        engine, place, lambda uow: waits.signal_run(uow, run_id, name=name, payload=payload, objects=NoObjects())
+        engine, place, lambda uow: run_signals.signal_run(uow, run_id, name=name, payload=payload, objects=NoObjects())
     )  # fmt: skip
 
 
@@ -166,8 +166,8 @@ async def test_a_run_asks_for_approval_of_exactly_this_and_acts_once_it_has_it(e
     assert len(wanted["digest"]) == 64
     assert engine.agents.calls == []
     answer = decided(wanted, run_id, "approved")
-    await do(engine, place, lambda uow: waits.answer_approval(uow, answer))
-    await do(engine, place, lambda uow: waits.answer_approval(uow, answer))  # a second time changes nothing
+    await do(engine, place, lambda uow: approvals.answer_approval(uow, answer))
+    await do(engine, place, lambda uow: approvals.answer_approval(uow, answer))  # a second time changes nothing
     run = await engine.ended(run_id)
     assert (run["status"], run["step_count"], run["answers"]) == ("completed", 2, 1)
     assert engine.agents.count("echo") == 1
@@ -188,7 +188,7 @@ async def test_without_approval_nothing_is_done(engine: EngineStage, outcome: st
     engine.worker()
     await waiting(engine, run_id)
     answer = decided(await asked(engine, run_id), run_id, outcome, **changes)
-    await do(engine, place, lambda uow: waits.answer_approval(uow, answer))
+    await do(engine, place, lambda uow: approvals.answer_approval(uow, answer))
     run = await engine.ended(run_id)
     assert (run["status"], run["error_code"]) == ("failed", code)
     assert engine.agents.calls == []

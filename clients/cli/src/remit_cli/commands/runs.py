@@ -117,12 +117,24 @@ def decide(  # noqa: PLR0917  (each is an option of the command line)
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
     """Say what became of a write that a crash left unknown; the run then goes on."""
-    body = {"outcome": outcome, "output": _json(output), "reason": reason}
+    body = {"outcome": outcome, "output": _json(output, "--output"), "reason": reason}
     step = ask(lambda edge: edge.post(f"/v1/runs/{run_id}/steps/{step_id}/decide", body))
     if as_json:
         print_json(step)
     else:
         console().print(f"step {escape(step['node'])}: {step['status']}")
+
+
+@app.command("signal")
+def signal(
+    run_id: Run,
+    name: Annotated[str, typer.Argument(help="The signal, or the id of the step that waits for it.")],
+    payload: Annotated[str, typer.Option(help="JSON that becomes the output of the step.")] = "null",
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Send a run the signal that a step of it waits for; the run then goes on."""
+    body = {"name": name, "payload": _json(payload, "--payload")}
+    _show(ask(lambda edge: edge.post(f"/v1/runs/{run_id}/signal", body)), as_json=as_json, must_complete=False)
 
 
 @app.command("explain")
@@ -147,11 +159,11 @@ def read_input(given: list[str]) -> dict[str, Any]:
     return merged
 
 
-def _json(text: str) -> Any:
+def _json(text: str, option: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise CliError("--output is JSON") from None
+        raise CliError(f"{option} is JSON") from None
 
 
 def _object(text: str, where: str) -> dict[str, Any]:
