@@ -79,6 +79,7 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "update_model_credential": {"name": "other"},
     "cancel_run": {"reason": "other"},
     "decide_step": {"outcome": "failed"},
+    "decide_approval": {"outcome": "approved"},
     "signal_run": {"name": "payment"},
     "update_gateway": {"name": "other"},
     "update_schedule": {"name": "other"},

@@ -118,6 +118,9 @@ _ASKS = {
 def _waiting_lines(told: Mapping[str, Any]) -> str:
     """What a run waits for, and the command that lets it go on."""
     lines = [f"[yellow]waiting[/] for a {escape(str(told['waitingFor']))}"]
+    if told.get("approvalId"):
+        command = f"remit approvals approve {told['approvalId']}"
+        lines.append(f"it may not start before somebody has approved: [dim]{escape(command)}[/]")
     for step in told["steps"]:
         name = f"[bold]{escape(step_name(step['stepName'], step['iteration']))}[/]"
         what, command = _ASKS.get(step["waitsFor"], _ASKS["decision"])

@@ -2,14 +2,32 @@
 
 from alembic import op
 
+from chassis.migration import security_definer
+
 revision = "0009"
 down_revision = "0008"
 
-DOORS, SWEEP = "remit_execution", "remit_execution_sweep"
+SERVICE, DOORS, SWEEP = "execution", "remit_execution", "remit_execution_sweep"
 KINDS = ["agent", "tool", "parallel", "map", "branch", "loop", "wait", "subrun"]
 WAITS = ["approval", "timer", "signal"]
 """A waiting step says what it waits for."""
-WAKES = "status, waiting_for, waiting_since, waited, wake_at, updated_at, version"
+GATE_WRITES = "error_code, error_message, decision_id, decision, limits, queued_at"
+"""A run that had to be approved before its start is decided again, and may fail without a worker."""
+# It crosses organizations and sets statuses, which the sweeper itself may not: only so, and only to `queued`. Whoever
+# holds a row is about to change its status: it is not waited for, and the next look sees what became of it.
+WAKE = """create function wake_runs(most integer, out woken bigint, out next_seconds float8)
+language sql volatile security definer set search_path = public, pg_temp set enable_seqscan = off as $$
+  with due as (
+    select retention_class, id from run where status = 'waiting' and wake_at <= now() order by wake_at limit most
+    for update skip locked
+  ), woken as (
+    update run r set status = 'queued', waiting_for = null, wake_at = null, dispatched_at = null,
+      waited = r.waited + (now() - coalesce(r.waiting_since, now())), waiting_since = null, updated_at = now(),
+      version = r.version + 1
+    from due where r.retention_class = due.retention_class and r.id = due.id and r.status = 'waiting' returning r.id
+  )
+  select (select count(*) from woken), extract(epoch from (
+    select min(wake_at) from run where status = 'waiting' and wake_at > now()) - now())::float8 $$"""
 
 
 def upgrade() -> None:
@@ -18,15 +36,16 @@ def upgrade() -> None:
         "create index run_wake_at_idx on run (wake_at) where status = 'waiting' and wake_at is not null",
         "alter table step drop constraint step_kind_check",
         f"alter table step add constraint step_kind_check check (kind in ({_listed(KINDS + WAITS)}))",
-        f"grant update (wake_at, answers) on run to {DOORS}",
-        f"grant select (answers, waiting_since, waited, wake_at, version) on run to {SWEEP}",
-        f"grant update ({WAKES}) on run to {SWEEP}",
+        f"grant update (wake_at, answers, {GATE_WRITES}) on run to {DOORS}",
+        f"grant select (answers) on run to {SWEEP}",
+        WAKE,
+        *security_definer(SERVICE, "wake_runs(integer)", ("sweep",)),
     ])  # fmt: skip
 
 
 def downgrade() -> None:
     _run([
-        f"revoke update ({WAKES}) on run from {SWEEP}",
+        "drop function wake_runs(integer)",
         "alter table step drop constraint step_kind_check",
         f"alter table step add constraint step_kind_check check (kind in ({_listed(KINDS)})) not valid",
         "drop index run_wake_at_idx",

@@ -20,19 +20,6 @@ IDLE_SECONDS = 5.0
 """How often it looks where nobody has told it of a wait that is over sooner."""
 LEAST_SECONDS = 0.02
 
-# Whoever holds a row is about to change its status: it is not waited for, and the next look sees what became of it.
-_WAKE = """with due as (
-  select retention_class, id from run where status = 'waiting' and wake_at <= now() order by wake_at limit $1
-  for update skip locked
-), woken as (
-  update run r set status = 'queued', waiting_for = null, wake_at = null, dispatched_at = null,
-    waited = r.waited + (now() - coalesce(r.waiting_since, now())), waiting_since = null, updated_at = now(),
-    version = r.version + 1
-  from due where r.retention_class = due.retention_class and r.id = due.id and r.status = 'waiting' returning r.id
-)
-select (select count(*) from woken) as woken, extract(epoch from (
-  select min(wake_at) from run where status = 'waiting' and wake_at > now()) - now())::float8 as next_seconds"""
-
 
 def waking() -> Callable[[Running], Coroutine[Any, Any, None]]:
     """The worker for `Service(workers=[...])`; any number of processes may do it."""
@@ -62,7 +49,7 @@ async def wake_forever(addresses: Addresses) -> None:
 
 async def wake(connection: Any) -> float:
     """Queue up to 500 runs whose wait is over; returns in how many seconds to look again."""
-    row = await connection.fetchrow(_WAKE, BATCH)
+    row = await connection.fetchrow("select woken, next_seconds from wake_runs($1)", BATCH)
     if row["woken"]:
         await connection.execute("select pg_notify($1, '')", QUEUED)
         return LEAST_SECONDS

@@ -85,6 +85,7 @@ def _waiting(run: Run, steps: Sequence[Step]) -> WatchEvent:
         "runId": str(run.id),
         "waitingFor": run.waiting_for,
         "steps": [_waiting_step(step) for step in waiting],
+        "approvalId": str(run.decision_id) if run.waiting_for == WaitingFor.APPROVAL and not waiting else None,
     }
     event_id = f"{int(since.timestamp() * 1_000_000)}.waiting"
     return WatchEvent(event_id, "CUSTOM", {"name": "RUN_WAITING", "value": value})
