@@ -103,6 +103,7 @@ def _line(event: Event) -> str:
     return ""
 
 
+_NOUNS = {"approval": "an approval", "signal": "a signal", "timer": "its time", "decision": "a decision"}
 _ASKS = {
     "decision": (
         "nobody knows whether {name} happened",
@@ -117,7 +118,7 @@ _ASKS = {
 
 def _waiting_lines(told: Mapping[str, Any]) -> str:
     """What a run waits for, and the command that lets it go on."""
-    lines = [f"[yellow]waiting[/] for a {escape(str(told['waitingFor']))}"]
+    lines = [f"[yellow]waiting[/] for {_NOUNS.get(told['waitingFor'], escape(str(told['waitingFor'])))}"]
     if told.get("approvalId"):
         command = f"remit approvals approve {told['approvalId']}"
         lines.append(f"it may not start before somebody has approved: [dim]{escape(command)}[/]")

@@ -95,6 +95,9 @@ def test_explain_prints_every_part(edge: ScriptedEdge, remit: Terminal) -> None:
                 "trigger": {"type": "api"},
                 "decision": {"effect": "allow", "rule_name": "night-shift", "policy_id": "p9", "reason": "because"},
                 "version": {"semver": "1.2.3", "digest": "sha256:beef", "agents": {"reader": {"semver": "2.0.0"}}},
+                "approvals": [
+                    {"rule_name": "four-eyes", "status": "approved", "approver_id": "u9", "reason": "it is right"}
+                ],
                 "steps": [],
                 "costs": [],
                 "audit_entries": [{"timestamp": "2026-11-22T10:00:01.5Z", "event_type": "execution.run.completed.v1"}],
@@ -104,7 +107,17 @@ def test_explain_prints_every_part(edge: ScriptedEdge, remit: Terminal) -> None:
         ),
     )
     shown = remit("runs", "explain", "r1").stdout
-    for part in ("k7 as developer", "night-shift", "p9", "1.2.3", "sha256:beef", "2.0.0", "1.5 s", "feed"):
+    for part in (
+        "k7 as developer",
+        "night-shift",
+        "p9",
+        "1.2.3",
+        "sha256:beef",
+        "2.0.0",
+        "1.5 s",
+        "feed",
+        "four-eyes approved by u9",
+    ):
         assert part in shown
     assert "execution.run.completed.v1" in shown
     assert json.loads(remit("runs", "explain", "r1", "--json").stdout)["trace_id"] == "feed"

@@ -23,7 +23,7 @@ asked_by = st.builds(
 )
 people = st.builds(
     Person,
-    kind=st.sampled_from(("user", "api_key")),
+    is_person=st.booleans(),
     ids=st.sampled_from((("u-1", "u-1"), ("u-2", "u-2"), ("k-1", "u-1"))),
     roles=st.lists(st.sampled_from(("operator", "org_admin", "developer")), max_size=2),
     decides_all=st.booleans(),
@@ -44,7 +44,7 @@ def test_only_another_person_who_is_named_decides_and_only_what_is_open(
 ) -> None:
     code = refusal(asked, person, digest)
     may = (
-        person.kind == "user"
+        person.is_person
         and not set(person.ids) & set(asked.requester_ids)
         and is_named(asked, person)
         and asked.status == "pending"
@@ -62,8 +62,8 @@ def make(**changes: Any) -> Asked:
     return Asked(**(known | changes))
 
 
-ADMIN = Person("user", ("u-1", "u-1"), ["org_admin"], decides_all=True)
-OPERATOR = Person("user", ("u-2", "u-2"), ["operator"], decides_all=False)
+ADMIN = Person(True, ("u-1", "u-1"), ["org_admin"], decides_all=True)
+OPERATOR = Person(True, ("u-2", "u-2"), ["operator"], decides_all=False)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ OPERATOR = Person("user", ("u-2", "u-2"), ["operator"], decides_all=False)
         (make(approvers=["role:operator"]), ADMIN, "not_an_approver"),
         (make(approvers=["user:u-2"]), OPERATOR, ""),
         (make(requester_ids=("k-1", "u-1")), ADMIN, "own_request"),
-        (make(), ADMIN._replace(kind="api_key"), "not_a_person"),
+        (make(), ADMIN._replace(is_person=False), "not_a_person"),
         (make(status="expired"), ADMIN, "approval_expired"),
         (make(expires_at=NOW), ADMIN, "approval_expired"),
         (make(status="withdrawn"), ADMIN, "already_decided"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -65,6 +66,19 @@ async def test_whoever_asks_a_key_and_whoever_is_not_named_do_not_decide(stage: 
     mismatch = await decide(stage, operator, named, digest="b" * 64)
     assert (mismatch.status, mismatch.json()["code"]) == (409, "digest_mismatch")
     assert (await decide(stage, operator, named, "rejected")).json()["status"] == "rejected"
+
+
+async def test_a_key_of_a_person_decides_as_that_person_and_a_key_of_the_organization_never(
+    stage: Stage, owner: Caller
+) -> None:
+    mine = await stage.ask(owner.organization_id, owner_id=owner.owner_id)
+    other = await stage.ask(owner.organization_id)
+    key = replace(owner, kind="api_key", id=str(new_id()), scopes=frozenset(("approval:*",)))
+    assert (await decide(stage, key, mine)).json()["code"] == "own_request"
+    unowned = replace(key, user_id=None, id=str(new_id()))
+    refused = await decide(stage, unowned, other)
+    assert (refused.status, refused.json()["code"]) == (403, "not_a_person"), refused.body
+    assert (await decide(stage, key, other)).json()["approver_id"] == owner.owner_id
 
 
 async def test_a_developer_sees_its_own_and_decides_where_it_is_named(stage: Stage, owner: Caller) -> None:

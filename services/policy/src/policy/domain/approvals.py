@@ -38,7 +38,8 @@ class Asked(NamedTuple):
 class Person(NamedTuple):
     """What they need to know of whoever decides."""
 
-    kind: str
+    is_person: bool
+    """Also by a key of theirs; not a key of the organization itself."""
     ids: tuple[str, str]
     roles: Collection[str]
     decides_all: bool
@@ -60,8 +61,8 @@ def is_repeated(asked: Asked, person: Person, outcome: Outcome) -> bool:
 
 def require_may_decide(asked: Asked, person: Person, now: datetime, digest: str | None) -> None:
     """Refuse whoever must not decide, and what is not to be decided (any more)."""
-    if person.kind != "user":
-        raise ForbiddenError("Approvals are given by people, not by keys.", code="not_a_person")
+    if not person.is_person:
+        raise ForbiddenError("Approvals are given by people: use a key of a user.", code="not_a_person")
     if set(person.ids) & set(asked.requester_ids):
         raise ForbiddenError("Somebody other than the one who asks has to decide.", code="own_request")
     if not is_named(asked, person):

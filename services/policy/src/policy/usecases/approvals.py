@@ -129,7 +129,8 @@ async def _read(uow: UnitOfWork, approval_id: UUID, *, lock: bool = False) -> Ap
 
 def _person(uow: UnitOfWork) -> Person:
     caller: Caller = uow.caller
-    return Person(caller.kind, (caller.id, caller.owner_id), caller.roles, decides_all=not uow.permit.own_only)
+    ids = caller.id, caller.owner_id
+    return Person(caller.user_id is not None, ids, caller.roles, decides_all=not uow.permit.own_only)
 
 
 def _asked(row: ApprovalRequest) -> Asked:
