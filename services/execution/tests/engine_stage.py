@@ -85,6 +85,8 @@ class EngineStage:
     outbound: OutboundClient
     queue: str = field(default_factory=lambda: f"engine.runs.{new_id().hex[-10:]}")
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    user: UUID = field(default_factory=new_id)
+    """Whose the units of work are."""
 
     @property
     def addresses(self) -> Addresses:
@@ -231,7 +233,10 @@ class EngineStage:
         try:
             told = {"service": "execution", "database_url": self.database.url(), "amqp_url": "amqp://x"}
             units = Units(pool, Settings.model_validate(told | {"stream_url": "x"}))
-            async with units.begin(Caller.system(place.organization_id, "test")) as uow:
+            roles = frozenset(("org_admin",))
+            async with units.begin(
+                Caller(place.organization_id, "user", str(self.user), user_id=self.user, roles=roles)
+            ) as uow:
                 yield uow
         finally:
             await pool.dispose()

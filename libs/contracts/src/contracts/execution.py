@@ -293,6 +293,7 @@ class RunQueued(RunFact):
     """A user id, or `api_key:<id>`."""
     decision_id: UUID
     root_run_id: UUID
+    forked_from: UUID | None = None
 
 
 class RunStarted(RunFact):

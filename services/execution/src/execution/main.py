@@ -14,6 +14,7 @@ from chassis.sealing import Keyring
 from execution.api import (
     agent_versions,
     agents,
+    forks,
     kill_switches,
     model_credentials,
     model_prices,
@@ -73,6 +74,7 @@ def build(settings: Settings) -> Service:
             model_prices.router,
             runs.router,
             runs_bulk.router,
+            forks.router,
             run_events.router,
             run_explanations.router,
             steps.router,

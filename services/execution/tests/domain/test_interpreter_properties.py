@@ -25,6 +25,7 @@ from execution.domain.nodes import (
     ParallelNode,
     SubrunNode,
     ToolNode,
+    Wait,
     WaitNode,
 )
 from execution.domain.runs import RunStatus, StepStatus
@@ -89,7 +90,7 @@ class Builder:
                     [
                         AgentNode(id=name, next=following, agent="x", input=template),
                         ToolNode(id=name, next=following, tool="t", operation="o", input=template),
-                        WaitNode(id=name, next=following, wait="signal", input=template),
+                        WaitNode(id=name, next=following, wait=Wait.SIGNAL, input=template),
                         SubrunNode(id=name, next=following, orchestration="y", input=template),
                     ]
                 )

@@ -101,6 +101,7 @@ class RunSummaryOut(BaseModel):
     cost_usd_micros: int
     parent_run_id: UUID | None
     root_run_id: UUID
+    forked_from: UUID | None
     decision_id: UUID
     created_at: datetime
 

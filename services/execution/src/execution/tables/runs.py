@@ -90,6 +90,8 @@ class Run(Stamped, Row):
     """How often somebody has answered one of its waiting steps; a worker that has not seen all may not let go."""
     waited: Mapped[timedelta]
     """How long it has waited for somebody so far: no part of the time it may take."""
+    plays_writes: Mapped[bool]
+    """Of a fork: its writes are not done, but played from what the original's gave."""
     schedule_id: Mapped[UUID | None]
     tick_at: Mapped[datetime | None]
     """Of a scheduled run: by which schedule, and for which of its ticks."""
@@ -159,6 +161,8 @@ class Step(Stamped, Row):
     started_at: Mapped[datetime]
     completed_at: Mapped[datetime | None]
     token: Mapped[int] = mapped_column(BigInteger)
+    copied_from: Mapped[UUID | None]
+    """Of a fork: the step of the original whose output this is."""
 
     __table_args__ = ({"postgresql_partition_by": "list (retention_class)"},)
 

@@ -136,7 +136,7 @@ class EngineWorker:
     def _workshop(self, rows: Rows) -> Workshop:
         options = self._options
         definitions = Definitions(rows, options.keyring)
-        attempts = Attempts(options.agents, options.objects, definitions, Prices(rows))
+        attempts = Attempts(options.agents, options.objects, rows, definitions, Prices(rows))
         self._claims = Batches(rows.claim, lanes=options.lanes)
 
         async def write(writes: Sequence[RunWrite]) -> list[str | None]:

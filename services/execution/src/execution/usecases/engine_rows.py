@@ -60,7 +60,8 @@ from free where r.retention_class = free.retention_class and r.id = free.id
 returning r.retention_class, r.id, r.organization_id, r.workspace_id, r.execution_type, r.agent_id,
   r.orchestration_id, r.version_id, r.pins, r.limits, r.created_by, r.status, r.input, r.input_ref, r.step_count,
   r.input_tokens, r.output_tokens, r.cost_usd_micros, r.traceparent, r.correlation_id, r.depth, r.token, r.last_step,
-  r.takeovers, r.answers, extract(epoch from now() - r.started_at - r.waited)::float8 as elapsed,
+  r.takeovers, r.answers, r.forked_from, r.plays_writes,
+  extract(epoch from now() - r.started_at - r.waited)::float8 as elapsed,
   extract(epoch from r.deadline_at - now())::float8 as remaining"""  # noqa: S608  (a number of our own)
 
 # `is true` keeps the planner from making a join of it: a hashed look-up in what was written.
@@ -94,12 +95,12 @@ _WRITE = f"""with item as (
   insert into step (organization_id, retention_class, run_id, token, node, iteration, attempt, id, step_number, kind,
     effects, agent_id, agent_version_id, agent_semver, status, input, input_ref, output, output_ref, error_code,
     error_message, will_retry, provider, model_name, price_version, input_tokens, output_tokens, cost_usd_micros,
-    started_at, completed_at)
+    started_at, completed_at, copied_from)
   select s.* from unnest($21::uuid[], $22::smallint[], $23::uuid[], $24::bigint[], $25::text[], $26::integer[],
     $27::smallint[], $28::uuid[], $29::integer[], $30::text[], $31::text[], $32::uuid[], $33::uuid[], $34::text[],
     $35::text[], $36::bytea[], $37::text[], $38::bytea[], $39::text[], $40::text[], $41::text[], $42::boolean[],
     $43::text[], $44::text[], $45::text[], $46::bigint[], $47::bigint[], $48::bigint[], $49::timestamptz[],
-    $50::timestamptz[]) as s(organization_id, retention_class, run_id)
+    $50::timestamptz[], $51::uuid[]) as s(organization_id, retention_class, run_id)
   where (s.run_id in (select id from written)) is true
   on conflict (organization_id, retention_class, run_id, node, iteration, attempt) do update set
     id = excluded.id, status = excluded.status, output = excluded.output, output_ref = excluded.output_ref,
@@ -111,7 +112,7 @@ _WRITE = f"""with item as (
 ), facts as (
   insert into outbox (id, type, organization_id, traceparent, body)
   select f.id, f.type, f.organization_id, f.traceparent, f.body
-  from unnest($51::uuid[], $52::uuid[], $53::uuid[], $54::text[], $55::text[], $56::bytea[])
+  from unnest($52::uuid[], $53::uuid[], $54::uuid[], $55::text[], $56::text[], $57::bytea[])
     with ordinality as f(organization_id, run_id, id, type, traceparent, body, number)
   where (f.run_id in (select id from written)) is true order by f.number
 )
@@ -122,6 +123,10 @@ where organization_id = $1 and retention_class = $2 and id = $3"""
 _STEPS = """select node, iteration, attempt, id, step_number, status, will_retry, output, output_ref, error_code,
   started_at
 from step where organization_id = $1 and retention_class = $2 and run_id = $3 order by step_number, attempt"""
+
+_RECORDED = """select id, output, output_ref from step
+where organization_id = $1 and run_id = $2 and node = $3 and iteration = $4 and status = 'completed'
+order by attempt desc limit 1"""
 
 
 @dataclass(slots=True)
@@ -154,6 +159,8 @@ class ClaimedRun:
     takeovers: int
     answers: int
     """How many answers for its waiting steps have been seen by us."""
+    forked_from: UUID | None
+    plays_writes: bool
     elapsed: float
     """Seconds since its first start without what it has waited for somebody, by the database's clock."""
     remaining: float | None
@@ -200,6 +207,7 @@ class StepRow(NamedTuple):
     cost_usd_micros: int
     started_at: datetime
     completed_at: datetime | None
+    copied_from: UUID | None = None
 
 
 class FactRow(NamedTuple):
@@ -311,6 +319,10 @@ class Rows:
     async def steps(self, run: ClaimedRun) -> list[asyncpg.Record]:
         """What earlier holders of the run have stored, in the order it was started."""
         return await self.fetch({run.organization_id}, _STEPS, run.organization_id, run.retention_class, run.id)
+
+    async def recorded(self, run: ClaimedRun, key: StepKey) -> asyncpg.Record | None:
+        """What the run that this one was forked from has stored as the output of a step."""
+        return await self.fetch_one(run.organization_id, _RECORDED, run.organization_id, run.forked_from, *key)
 
     async def fetch_one(self, organization_id: UUID, statement: str, *values: object) -> asyncpg.Record | None:
         """One row of one organization."""

@@ -109,7 +109,8 @@ class RunInHand:
         run, write = self.run, RunWrite(self.run)
         if run.last_step == 0:
             write.facts.append(engine_facts.started(run))
-        is_undecided = run.last_step > 0 and await self._recall(write)
+        has_past = run.last_step > 0 or run.forked_from is not None
+        is_undecided = has_past and await self._recall(write)
         if run.status == RunStatus.CANCELLING:
             await self._stop(write, StopReason.CANCELLED)
         elif is_undecided:

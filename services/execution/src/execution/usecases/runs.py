@@ -24,7 +24,7 @@ from execution.usecases.workspaces import retention_class
 from pdp.request import Decision, RunContext
 from resources.listing import Resource, counter, lister
 
-Trigger = Literal["api", "cli", "mcp", "scheduled"]
+Trigger = Literal["api", "cli", "mcp", "scheduled", "fork"]
 
 RUNS = Resource(
     Run,
@@ -201,6 +201,7 @@ def _new_run(  # noqa: PLR0917
         depth=0,
         waited=timedelta(0),
         answers=0,
+        plays_writes=False,
         token=0,
         last_step=0,
         takeovers=0,

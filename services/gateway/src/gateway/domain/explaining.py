@@ -47,9 +47,14 @@ def _is_asked(execution: Mapping[str, Any], approvals: Part) -> bool:
 
 
 def _is_booked(execution: Mapping[str, Any], usage: Part) -> bool:
-    """Every attempt that ended is in the ledger: an attempt is booked under its own id."""
-    ended = {step["id"] for step in execution.get("steps") or () if step.get("completed_at")}
+    """Every attempt that ended is in the ledger: an attempt is booked under its own id, what a fork kept not again."""
+    steps = execution.get("steps") or ()
+    ended = {step["id"] for step in steps if step.get("completed_at") and not _is_kept(step)}
     return usage.is_here and ended <= {event["id"] for event in usage.items}
+
+
+def _is_kept(step: Mapping[str, Any]) -> bool:
+    return step.get("status") == "skipped" or bool(step.get("copied_from"))
 
 
 def _is_recorded(execution: Mapping[str, Any], entries: Part) -> bool:
