@@ -259,6 +259,20 @@ async def _signal_run(stage: AnyStage, caller: Caller) -> Call:
     return Call({"run_id": UUID(run["id"])}, body={"name": "payment", "payload": {"euro": 5}})
 
 
+@EXAMPLES.of("fork_run")
+async def _fork_run(stage: AnyStage, caller: Caller) -> Call:
+    run = await a_run(stage, caller)
+    await an_undecided_step(stage, run["id"])
+    return Call({"run_id": UUID(run["id"])}, body={"from_step": "agent"})
+
+
+@EXAMPLES.of("compare_run")
+async def _compare_run(stage: AnyStage, caller: Caller) -> Call:
+    call = await _fork_run(stage, caller)
+    fork = await made(stage, caller, f"/v1/runs/{call.path['run_id']}/fork", {"from_step": "agent"})
+    return Call({"run_id": UUID(fork["id"])})
+
+
 @EXAMPLES.of("get_run", "list_steps", "cancel_run", "explain_run")
 async def _run(stage: AnyStage, caller: Caller) -> Call:
     return Call({"run_id": UUID((await a_run(stage, caller))["id"])})

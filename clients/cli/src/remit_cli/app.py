@@ -12,6 +12,7 @@ from remit_cli.commands import (
     audit,
     definitions,
     facts,
+    forks,
     keys,
     kills,
     machine,
@@ -52,6 +53,7 @@ def options(
 
 
 machine.add_to(app)
+forks.add_to(runs.app)
 app.add_typer(definitions.make("agent"), name="agents")
 app.add_typer(definitions.make("orchestration"), name="orchestrations")
 app.add_typer(runs.app, name="runs")

@@ -84,6 +84,25 @@ def test_a_run_is_sent_a_signal(edge: ScriptedEdge, remit: Terminal) -> None:
     assert remit("runs", "signal", "r1", "payment", "--payload", "{").exit_code == 1
 
 
+def test_a_run_is_forked_and_compared(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("POST /v1/runs/r1/fork", (202, RUN | {"id": "r2", "status": "queued"}))
+    shown = remit("runs", "fork", "r1", "--from", "edit", "--input", "topic=lakes", "--version", "1.1.0").stdout
+    assert edge.asked[-1].body == {
+        "from_step": "edit", "from_iteration": 0, "allow_writes": False, "input": {"topic": "lakes"},
+        "version": "1.1.0",
+    }  # fmt: skip
+    assert "remit runs difference r2" in shown
+    step = {"node": "edit", "iteration": 1, "change": "changed", "status_before": "failed", "status_after": "completed"}
+    found = {
+        "statuses": ["failed", "completed"], "outputs": [None, {"text": "lakes"}], "cost_usd_micros": [5, 7],
+        "execution_time_ms": [1500, None], "steps": [step],
+    }  # fmt: skip
+    edge.on("GET /v1/runs/r2/difference", (200, found))
+    shown = remit("runs", "difference", "r2").stdout
+    for part in ("edit #2", "changed", "1.5 s", "$0.000007", "lakes"):
+        assert part in shown
+
+
 def test_explain_prints_every_part(edge: ScriptedEdge, remit: Terminal) -> None:
     edge.on(
         "GET /v1/runs/r1/explain",

@@ -8,7 +8,8 @@ down_revision = "0009"
 DOORS = "remit_execution"
 # Steps are the engine's to store: whoever forks a run may only copy some.
 COPIES_ONLY = f"""create policy step_copies_only on step as restrictive for insert to {DOORS}
-with check (copied_from is not null)"""
+with check (organization_id = nullif(current_setting('app.organization_id', true), '')::uuid
+  and copied_from is not null)"""
 
 
 def upgrade() -> None:

@@ -63,7 +63,7 @@ def start(  # noqa: PLR0917  (each is an option of the command line)
             return await watch_run(edge, run, title)
         return await _ended(edge, run) if wait or watch else run
 
-    _show(ask(do), as_json=as_json, must_complete=watch or wait)
+    show_run(ask(do), as_json=as_json, must_complete=watch or wait)
 
 
 @app.command("list")
@@ -83,7 +83,7 @@ def show_all(
 @app.command("get")
 def show_one(run_id: Run, as_json: Json = False) -> None:  # noqa: FBT002
     """Show one run."""
-    _show(ask(lambda edge: edge.get(f"/v1/runs/{run_id}")), as_json=as_json, must_complete=False)
+    show_run(ask(lambda edge: edge.get(f"/v1/runs/{run_id}")), as_json=as_json, must_complete=False)
 
 
 @app.command("watch")
@@ -93,7 +93,7 @@ def watch(run_id: Run) -> None:
     async def do(edge: Edge) -> dict[str, Any]:
         return await watch_run(edge, await edge.get(f"/v1/runs/{run_id}"), "run")
 
-    _show(ask(do), as_json=False, must_complete=True)
+    show_run(ask(do), as_json=False, must_complete=True)
 
 
 @app.command("cancel")
@@ -104,7 +104,7 @@ def cancel(
 ) -> None:
     """Stop a run that has not finished; again changes nothing."""
     run = ask(lambda edge: edge.post(f"/v1/runs/{run_id}/cancel", {"reason": reason}))
-    _show(run, as_json=as_json, must_complete=False)
+    show_run(run, as_json=as_json, must_complete=False)
 
 
 @app.command("decide")
@@ -134,7 +134,7 @@ def signal(
 ) -> None:
     """Send a run the signal that a step of it waits for; the run then goes on."""
     body = {"name": name, "payload": _json(payload, "--payload")}
-    _show(ask(lambda edge: edge.post(f"/v1/runs/{run_id}/signal", body)), as_json=as_json, must_complete=False)
+    show_run(ask(lambda edge: edge.post(f"/v1/runs/{run_id}/signal", body)), as_json=as_json, must_complete=False)
 
 
 @app.command("explain")
@@ -184,7 +184,8 @@ async def _ended(edge: Edge, run: dict[str, Any]) -> dict[str, Any]:
     return run
 
 
-def _show(run: dict[str, Any], *, as_json: bool, must_complete: bool) -> None:
+def show_run(run: dict[str, Any], *, as_json: bool, must_complete: bool) -> None:
+    """Print a run; with `must_complete`, end with the exit code of one that did not."""
     if as_json:
         print_json(run)
     else:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from execution.domain.documents import Json
 from execution.domain.nodes import Wait
-from execution.domain.runs import FINAL_STEP
 
 
 class StoredStep(Protocol):
@@ -19,11 +19,14 @@ class StoredStep(Protocol):
     attempt: int
     step_number: int
     kind: str
-    status: str
+    completed_at: datetime | None
     will_retry: bool
 
 
-def kept_of(steps: Iterable[StoredStep], node: str, iteration: int) -> list[StoredStep] | None:
+AnyStep = TypeVar("AnyStep", bound=StoredStep)
+
+
+def kept_of(steps: Iterable[AnyStep], node: str, iteration: int) -> list[AnyStep] | None:
     """The steps that were started before this one and have ended; None where the run never came to it.
 
     Whatever a step follows from was started before it, so nothing is kept of which anything is missing. Approvals are
@@ -38,7 +41,7 @@ def kept_of(steps: Iterable[StoredStep], node: str, iteration: int) -> list[Stor
         step
         for step in listed
         if step.step_number < before
-        and step.status in FINAL_STEP
+        and step.completed_at is not None
         and not step.will_retry
         and step.kind != Wait.APPROVAL
         and (step.node, step.iteration) != (node, iteration)

@@ -9,17 +9,17 @@ from uuid import UUID
 
 import orjson
 
-from chassis.errors import ConflictError, InvalidError
+from chassis.errors import ConflictError
 from chassis.ids import new_id
 from chassis.objects import Objects, keep_payload, read_payload
 from chassis.rules import Rules
 from chassis.uow import UnitOfWork
-from execution.domain.forks import Ended, StepDifference, differences, kept_of
+from execution.domain.forks import Ended, StepDifference, differences
 from execution.tables.runs import Run, Step
 from execution.usecases.idempotency import find_earlier_run, remember_run, request_digest
 from execution.usecases.run_subjects import Kind, find_subject
 from execution.usecases.runs import RunRequest, announce_run, prepare_run
-from execution.usecases.steps import steps_of
+from execution.usecases.steps import steps_before, steps_of
 from execution.usecases.subscriptions import count_run
 
 _COPIED = (
@@ -69,7 +69,7 @@ async def fork_run(
     if idempotency_key is not None and (earlier := await find_earlier_run(uow, idempotency_key, digest)):
         return await uow.get(Run, earlier)
     original = await uow.get(Run, run_id)
-    kept = _kept(await steps_of(uow, original), request)
+    kept = await steps_before(uow, original, request.from_step, request.from_iteration)
     run = await _prepare(uow, original, request, rules=rules, objects=objects)
     if idempotency_key is not None:
         await remember_run(uow, idempotency_key, digest, run.id)
@@ -92,17 +92,6 @@ async def compare_run(uow: UnitOfWork, run_id: UUID, *, objects: Objects) -> Com
     ends = [await _ends(await steps_of(uow, run), objects) for run in (original, fork)]
     outputs = [await read_payload(run.output, run.output_ref, objects) for run in (original, fork)]
     return Comparison(original, fork, (outputs[0], outputs[1]), differences(*ends))
-
-
-def _kept(steps: Sequence[Step], request: ForkRequest) -> Sequence[Any]:
-    kept = kept_of(steps, request.from_step, request.from_iteration)
-    if kept is None:
-        known = ", ".join(dict.fromkeys(step.node for step in steps)) or "none"
-        raise InvalidError(
-            f"The run never came to the step {request.from_step!r:.80} #{request.from_iteration}. Its steps: {known}.",
-            code="unknown_step",
-        )
-    return kept
 
 
 async def _prepare(

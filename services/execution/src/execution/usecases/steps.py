@@ -7,10 +7,11 @@ from uuid import UUID
 
 from sqlalchemy import Select, select
 
-from chassis.errors import ConflictError, NotFoundError
+from chassis.errors import ConflictError, InvalidError, NotFoundError
 from chassis.objects import Objects, keep_payload
 from chassis.uow import UnitOfWork
 from contracts.execution import StepCompleted, StepDecided, StepFailed
+from execution.domain.forks import kept_of
 from execution.domain.runs import (
     DECIDED_FAILED,
     DECIDED_RETRY,
@@ -51,6 +52,20 @@ def queue_again(uow: UnitOfWork, run: Run) -> None:
     run.status, run.waiting_for, run.dispatched_at, run.wake_at = RunStatus.QUEUED, None, None, None
     run.waited += uow.now - (run.waiting_since or uow.now)
     run.waiting_since = None
+
+
+async def steps_before(uow: UnitOfWork, run: Run, node: str, iteration: int) -> list[Step]:
+    """What a run had behind it when it came to a step, approvals aside.
+
+    InvalidError `unknown_step` where it never came to that step.
+    """
+    steps = await steps_of(uow, run)
+    kept = kept_of(steps, node, iteration)
+    if kept is None:
+        known = ", ".join(dict.fromkeys(step.node for step in steps)) or "none"
+        detail = f"The run never came to the step {node!r:.80} #{iteration}. Its steps: {known}."
+        raise InvalidError(detail, code="unknown_step")
+    return kept
 
 
 async def decide_step(
