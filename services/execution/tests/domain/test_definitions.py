@@ -200,7 +200,7 @@ def test_each_fault_of_an_endpoint_is_refused(change: tuple[str, str]) -> None:
             ("flow: {priority: 3}", "flow: {concurrency: {limit: 10, key: input.x}}"),
             [(6, "flow.concurrency", "not_supported_yet")],
         ),
-        (("flow: {priority: 3}", "on_failure: {notify: [team_lead]}"), [(6, "on_failure", "not_supported_yet")]),
+        (("flow: {priority: 3}", "on_failure: {notify: [team_lead]}"), [(6, "on_failure.notify", "not_supported_yet")]),
         (("in: {topic", "inn: {topic"), [(8, "steps[0].inn", "unknown_key")]),
     ],
 )
@@ -251,7 +251,7 @@ DOCUMENTED: dict[str, str | None] = {
     "pattern: parallel\nbranches: [{id: a, agent: legal}, {id: b, agent: risk}]\njoin: {mode: quorum, quorum: 2, on_branch_error: fail}\nmerge: {agent: summarizer}": None,
     "pattern: router\nclassifier: {agent: triage}\nroutes: {billing: {agent: bill}, tech: {agent: tech}}\notherwise: {agent: desk}": None,
     'pattern: supervisor\nsupervisor: lead\nworkers: [a, b]\nmax_rounds: 8\nstop_when: "true"': None,
-    'pattern: map_reduce\nover: "${input.documents}"\nas: doc\nmap: {agent: reader}\nconcurrency: 8\nmax_items: 1000\nitem_error: skip\nreduce: {agent: merger, fan_in: 20}': "reduce.fan_in",
+    'pattern: map_reduce\nover: "${input.documents}"\nas: doc\nmap: {agent: reader}\nconcurrency: 8\nmax_items: 1000\nitem_error: skip\nreduce: {agent: merger, fan_in: 20}': None,
     "pattern: loop_until\nbody: {agent: coder}\njudge: {agent: reviewer}\nmax_iterations: 5\non_exhausted: fail": None,
     "pattern: handoff\nstart: triage\nedges: {triage: [sales, support]}\nmax_handoffs: 6\ncontext: full": None,
     "pattern: approval\nbefore: {agent: payer}\napprovers: {roles: [operator], count: 2, exclude_requester: true}\nbind: [amount]\nexpires: 24h\non_expire: reject": "approvers.count",

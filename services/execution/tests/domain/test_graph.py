@@ -22,6 +22,7 @@ from execution.domain.nodes import (
     ParallelNode,
     SubrunNode,
     ToolNode,
+    Wait,
     WaitNode,
 )
 from execution.domain.retries import DEFAULT_RETRY, RetryPolicy
@@ -44,7 +45,7 @@ EVERY_KIND = graph_of(
         retry=RetryPolicy(max_attempts=7),
     ),
     ToolNode(id="one_b", tool="crm", operation="read", effects=Effects.READ, timeout_seconds=3.0),
-    WaitNode(id="two", wait="timer", timeout_seconds=60.0),
+    WaitNode(id="two", wait=Wait.TIMER, timeout_seconds=60.0),
     MapNode(
         id="each",
         next="choose",

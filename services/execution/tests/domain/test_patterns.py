@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -135,6 +136,30 @@ def test_an_item_that_fails_is_left_out_or_fails_the_run() -> None:
     assert end.output == {"all": [{"text": "a"}, {"text": "c"}]}
 
 
+@given(st.integers(0, 40), st.integers(2, 7), st.integers())
+def test_outputs_are_reduced_so_many_at_a_time_in_order(count: int, fan_in: int, seed: int) -> None:
+    graph = graph_of(
+        MAP.replace("max_items: 5", "max_items: 40").replace(
+            '"${previous}"}}', f'"${{previous}}"}}, fan_in: {fan_in}}}'
+        )
+    )
+    completed: dict[StepKey, Outcome] = {}
+    order, most = random.Random(seed), 0
+    while (
+        plan := next_work(graph, {"documents": [{"text": str(n)} for n in range(count)]}, completed)
+    ).finished is None:
+        most = max(most, len(plan.ready))
+        step = order.choice(plan.ready)
+        given_to_it = step.input["all"] if step.node.id == "reduce" else [step.input["text"]]
+        assert len(given_to_it) <= fan_in
+        output = "".join(given_to_it)
+        completed[StepKey(step.node.id, step.iteration)] = Outcome(StepStatus.COMPLETED, output)
+    assert plan.finished.output == "".join(map(str, range(count)))
+    assert most <= 2
+    reductions = sorted(key.iteration for key in completed if key.node == "reduce")
+    assert reductions == list(range(len(reductions)))
+
+
 @given(st.integers(0, 6))
 def test_a_loop_goes_on_with_its_own_output_until_its_judge_is_content(start: int) -> None:
     def does(_agent: str, value: Any, _iteration: int) -> Any:
@@ -189,7 +214,7 @@ def test_a_loop_that_never_ends_is_ended() -> None:
         (MAP.replace("as: doc", "as: steps"), [(5, "as", "invalid_value"), (6, "map.in.text", "invalid_expression")]),
         (MAP.replace("doc.text", "item.text"), [(6, "map.in.text", "invalid_expression")]),
         (MAP.replace("max_items: 5", "max_items: 1001"), [(8, "max_items", "invalid_value")]),
-        (MAP.replace("{agent: merger, ", "{agent: merger, fan_in: 20, "), [(9, "reduce.fan_in", "not_supported_yet")]),
+        (MAP.replace("{agent: merger, ", "{agent: merger, fan_in: 1, "), [(9, "reduce.fan_in", "invalid_value")]),
         (LOOP.replace("max_iterations: 4\n", ""), [(1, "max_iterations", "missing_key")]),
         (LOOP.replace("max_iterations: 4", "max_iterations: 101"), [(5, "max_iterations", "invalid_value")]),
         (LOOP.replace("steps.body.output.score >= 3", "size(steps)"), [(4, "judge.expr", "invalid_expression")]),

@@ -110,7 +110,8 @@ def test_agents_pass_a_run_on_until_one_keeps_it(context: str, told: Any) -> Non
     end, calls = run(graph_of(HANDOFF + f"context: {context}\n"), {"q": 1}, does)
     assert calls[1] == ("sales", told)
     assert end.output == {"by": "sales", "of": told}
-    empty = {"input": {"q": 1}} | ({"history": []} if context == "full" else {"previous": None})
+    none: dict[str, Any] = {"history": []} if context == "full" else {"previous": None}
+    empty: dict[str, Any] = {"input": {"q": 1}} | none
     assert calls[0] == ("triage", empty)
 
 

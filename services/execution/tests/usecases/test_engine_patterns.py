@@ -87,3 +87,19 @@ async def test_a_loop_goes_round_until_its_judge_is_content(engine: EngineStage)
     assert (ended["status"], ended["output"]) == ("completed", {"draft": 3})
     assert steps == [(node, number, "completed") for number in range(3) for node in ("body", "judge")]
     assert [key for _, _, key in engine.agents.calls[-2:]] == [f"{ended['id']}:body:2", f"{ended['id']}:judge:2"]
+
+
+async def test_what_was_done_is_undone_when_the_run_fails(engine: EngineStage) -> None:
+    async def book(question: dict[str, Any]) -> Any:
+        return {"booking": question["step"]}
+
+    async def refuse(_: dict[str, Any]) -> Any:
+        raise RuntimeError("no money")
+
+    text = """pattern: sequential
+steps: [{id: flight, agent: book}, {id: pay, agent: bank, retry: {max: 1}}]
+on_failure: {compensate: [{step: flight, agent: undo}]}
+"""
+    ended, steps = await run(engine, text, {}, book=book, bank=refuse, undo=book)
+    assert (ended["status"], ended["error_code"]) == ("failed", "unavailable")
+    assert steps == [("flight", 0, "completed"), ("pay", 0, "failed"), ("undo_flight", 0, "completed")]

@@ -32,7 +32,9 @@ from execution.domain.orchestrations import (
     OTHERWISE,
     REDUCE,
     SUPERVISE,
+    UNDO,
     Approval,
+    Compensation,
     GraphPattern,
     Handoff,
     LoopUntil,
@@ -78,15 +80,21 @@ def compile_orchestration(definition: Definition[OrchestrationSpec]) -> Graph:
     """The graph that every run of this orchestration follows."""
     spec = definition.spec
     nodes = _nodes(spec)
+    undoing = [(each.step, _undo(each)) for each in (spec.on_failure.compensate if spec.on_failure else ())]
     graph = Graph(
         start=nodes[0].id,
-        nodes={node.id: node for node in nodes},
+        nodes={node.id: node for node in (*nodes, *(node for _, node in undoing))},
+        compensations=tuple((step, node.id) for step, node in undoing),
         max_steps=spec.limits.max_steps,
         retry=policy_of(spec.defaults.retry),
         step_timeout_seconds=spec.defaults.step_timeout,
     )
     require_sound(graph)
     return graph
+
+
+def _undo(each: Compensation) -> AgentNode:
+    return _agent(each, each.agent, UNDO + each.step, roots=GATHERED_STEPS)
 
 
 def _nodes(spec: OrchestrationSpec) -> list[Node]:  # noqa: PLR0911
@@ -151,9 +159,12 @@ def _is_chosen(expression: str, route: str) -> Template:
 
 
 def _map_reduce(spec: MapReduce) -> list[Node]:
+    fan_in = spec.reduce.fan_in if spec.reduce else None
     each = MapNode(
         id=MAP_NODE,
-        next=REDUCE if spec.reduce else None,
+        next=REDUCE if spec.reduce and fan_in is None else None,
+        reducer=REDUCE if fan_in else None,
+        fan_in=fan_in or 0,
         over=compile_template(spec.over, ("input",)),
         body=MAP,
         item_name=spec.item_name,

@@ -42,6 +42,8 @@ class Graph:
     max_steps: int = DEFAULT_MAX_STEPS
     retry: RetryPolicy | None = None
     step_timeout_seconds: float | None = None
+    compensations: tuple[tuple[str, str], ...] = ()
+    """When the run fails: which node undoes which step that has completed, the last one first."""
     aliases: tuple[str, ...] = field(init=False)
     """Every agent alias it needs, sorted."""
     following: Mapping[str, str | None] = field(init=False, repr=False, compare=False)
@@ -60,6 +62,7 @@ class Graph:
             "max_steps": self.max_steps,
             "retry": self.retry.to_json() if self.retry else None,
             "step_timeout_seconds": self.step_timeout_seconds,
+            "compensations": [list(pair) for pair in self.compensations],
             "nodes": [_node_to_json(node) for node in self.nodes.values()],
         }
 
@@ -76,6 +79,7 @@ class Graph:
             max_steps=value["max_steps"],
             retry=RetryPolicy.from_json(value["retry"]) if value["retry"] else None,
             step_timeout_seconds=value["step_timeout_seconds"],
+            compensations=tuple((step, node) for step, node in value.get("compensations", ())),
         )
 
 
@@ -93,6 +97,10 @@ def require_sound(graph: Graph) -> None:
     seen: set[str] = set()
     for node in _walk(graph, graph.start, seen, depth=0, repeated=False):
         require_bounded(node)
+    for step, node_id in graph.compensations:
+        if step not in seen or not isinstance(graph.nodes.get(node_id), AgentNode) or node_id in seen:
+            raise GraphError(f"{node_id!r} is no step of its own that undoes {step!r}")
+        seen.add(node_id)
     if unreached := sorted(set(graph.nodes) - seen):
         raise GraphError(f"never reached: {', '.join(unreached[:5])}")
 

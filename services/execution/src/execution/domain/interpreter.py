@@ -45,7 +45,8 @@ def next_work(graph: Graph, input: Json, completed: Mapping[StepKey, Outcome]) -
     result = walk.chain(at, 0, before)
     skipped = tuple(walk.skipped)
     if result is not None:
-        return Plan((), _end(result, completed), skipped)
+        undoing = _undo(graph, walk, completed) if result.status == StepStatus.FAILED else None
+        return Plan((undoing,), None, skipped) if undoing else Plan((), _end(result, completed), skipped)
     if len(completed) + len(walk.ready) > graph.max_steps and _done(completed) + len(walk.ready) > graph.max_steps:
         reason = StopReason.MAX_STEPS
         left = tuple(StepKey(step.node.id, step.iteration) for step in walk.ready)
@@ -81,6 +82,18 @@ def _end(result: Result, completed: Mapping[StepKey, Outcome]) -> Finished:
         return Finished(RunStatus.COMPLETED, result.output)
     code = result.error_code or ("step_skipped" if result.status == StepStatus.SKIPPED else "failed")
     return Finished(RunStatus.FAILED, partial_output(completed), code, result.node)
+
+
+def _undo(graph: Graph, walk: Walk, completed: Mapping[StepKey, Outcome]) -> Ready | None:
+    """The next step that undoes one which has completed, the last one first; None when there is none left.
+
+    How undoing ends changes nothing: what could be undone is, and the run has failed as it had.
+    """
+    for step, node_id in reversed(graph.compensations):
+        done, undone = completed.get(StepKey(step)), completed.get(StepKey(node_id))
+        if undone is None and done is not None and done.status == StepStatus.COMPLETED:
+            return walk.undoing(node_id, done.output)
+    return None
 
 
 def _done(completed: Mapping[StepKey, Outcome]) -> int:

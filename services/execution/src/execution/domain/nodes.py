@@ -17,6 +17,7 @@ MAX_BRANCHES = 100
 MAX_EDGES = 1_000
 MAX_ITEMS = 1_000
 MAX_CONCURRENCY = 100
+MAX_FAN_IN = 100
 MAX_ITERATIONS = 100
 DEFAULT_WAIT_SECONDS = 24 * 3600.0
 MAX_WAIT_SECONDS = 30 * 24 * 3600.0
@@ -164,6 +165,9 @@ class MapNode:
     concurrency: int = 8
     max_items: int = MAX_ITEMS
     item_error: OnError = OnError.FAIL
+    reducer: str | None = None
+    """The chain that makes one output of up to `fan_in`, and again one of those, until there is only one."""
+    fan_in: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +216,9 @@ def chains_of(node: Node) -> tuple[str, ...]:
     """The chains a node holds; none for a leaf."""
     if isinstance(node, ParallelNode):
         return node.branches
-    if isinstance(node, (MapNode, LoopNode)):
+    if isinstance(node, MapNode):
+        return (node.body, node.reducer) if node.reducer else (node.body,)
+    if isinstance(node, LoopNode):
         return (node.body,)
     if isinstance(node, BranchNode):
         return tuple(chain for chain in (*(chain for _, chain in node.cases), node.otherwise) if chain is not None)
@@ -244,6 +250,8 @@ def require_bounded(node: Node) -> None:
     elif isinstance(node, MapNode):
         bounds["max_items"] = (node.max_items, MAX_ITEMS)
         bounds["concurrency"] = (node.concurrency, MAX_CONCURRENCY)
+        if node.reducer is not None:
+            bounds["fan_in - 1"] = (node.fan_in - 1, MAX_FAN_IN - 1)
     elif isinstance(node, LoopNode):
         bounds["max_iterations"] = (node.max_iterations, MAX_ITERATIONS)
     elif isinstance(node, WaitNode) and not 0 < node.timeout_seconds <= MAX_WAIT_SECONDS:

@@ -11,6 +11,7 @@ from execution.domain.nodes import (
     MAX_BRANCHES,
     MAX_CONCURRENCY,
     MAX_EDGES,
+    MAX_FAN_IN,
     MAX_ITEMS,
     MAX_ITERATIONS,
 )
@@ -19,6 +20,7 @@ from execution.domain.shapes import MAX_TOKENS, Alias, Duration, Name, NodeId, R
 from execution.domain.steps import AnyStep, ApprovalAsk, NamedStep, Rule, StepShape, Work
 
 MAX_SEQUENCE = 200
+MAX_COMPENSATIONS = 50
 MAX_DEPTH = 10
 DEFAULT_MAX_DEPTH = 3
 MERGE = "merge"
@@ -26,6 +28,7 @@ CLASSIFY, OTHERWISE = "classify", "otherwise"
 MAP, REDUCE = "map", "reduce"
 BODY, JUDGE = "body", "judge"
 SUPERVISE = "supervise"
+UNDO = "undo_"
 APPROVE, ACT = "approve", "act"
 DEFAULT_ROUNDS, DEFAULT_HANDOFFS = 8, 6
 
@@ -84,6 +87,18 @@ class Join(Shape):
         return self
 
 
+class Compensation(StepShape):
+    """An agent that undoes a step; without `in` it gets what that step gave."""
+
+    step: NodeId
+
+
+class OnFailure(Shape):
+    """What happens when a run fails by one of its steps: those that had completed are undone, the last one first."""
+
+    compensate: Annotated[list[Compensation], Field(max_length=MAX_COMPENSATIONS)] = []
+
+
 class OrchestrationShape(Shape):
     """What orchestrations of every pattern may say."""
 
@@ -92,6 +107,7 @@ class OrchestrationShape(Shape):
     limits: OrchestrationLimits = OrchestrationLimits()
     defaults: Defaults = Defaults()
     flow: Flow = Flow()
+    on_failure: OnFailure | None = None
 
 
 class Sequential(OrchestrationShape):
@@ -138,6 +154,12 @@ class Router(OrchestrationShape):
     otherwise: StepShape | None = None
 
 
+class Reduce(StepShape):
+    """An agent that makes one of all outputs; with `fan_in` of so many at a time, and again of what those gave."""
+
+    fan_in: Annotated[int, Field(ge=2, le=MAX_FAN_IN)] | None = None
+
+
 class MapReduce(OrchestrationShape):
     """An agent once per item of a list, some at a time; the output is the reducer's, else the list of outputs."""
 
@@ -148,7 +170,7 @@ class MapReduce(OrchestrationShape):
     concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] = 8
     max_items: Annotated[int, Field(ge=1, le=MAX_ITEMS)] = MAX_ITEMS
     item_error: Literal["fail", "skip"] = "fail"
-    reduce: StepShape | None = None
+    reduce: Reduce | None = None
 
 
 class Judge(Chooser):
@@ -245,5 +267,5 @@ PATTERNS: dict[str, type[OrchestrationSpec]] = {
     "graph": GraphPattern,
 }
 LATER_ORCHESTRATION_PARTS: tuple[tuple[str, ...], ...] = (
-    ("flow", "concurrency"), ("on_failure",), ("reduce", "fan_in"),
+    ("flow", "concurrency"), ("on_failure", "notify"),
 )  # fmt: skip

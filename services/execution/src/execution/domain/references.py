@@ -10,11 +10,13 @@ from execution.domain.documents import Json, Path
 from execution.domain.expressions import CelExpression, ExpressionError, PathExpression, compile_expression
 from execution.domain.nodes import GraphError
 from execution.domain.orchestrations import (
+    ACT,
     BODY,
     CLASSIFY,
     MERGE,
     OTHERWISE,
     SUPERVISE,
+    UNDO,
     Approval,
     GraphPattern,
     Handoff,
@@ -59,7 +61,39 @@ def agent_problems(spec: AgentSpec) -> Iterator[Found]:
 
 def orchestration_problems(spec: OrchestrationSpec, aliases: Collection[str] | None) -> Iterator[Found]:
     """What is wrong with an orchestration beyond the shape of its parts; without `aliases` these are not checked."""
-    yield from _PROBLEMS[type(spec)](spec, _Checks(spec.input_schema, aliases))
+    checks = _Checks(spec.input_schema, aliases)
+    yield from _PROBLEMS[type(spec)](spec, checks)
+    yield from _compensation_problems(spec, checks)
+
+
+def _compensation_problems(spec: OrchestrationSpec, checks: _Checks) -> Iterator[Found]:
+    names, seen = _steps_done_once(spec), set[str]()
+    for index, each in enumerate(spec.on_failure.compensate if spec.on_failure else ()):
+        at: Path = ("on_failure", "compensate", index)
+        if each.step not in names:
+            yield (*at, "step"), "unknown_reference", f"{each.step!r} is no step that every run does once at most"
+        if each.step in seen or UNDO + each.step in names:
+            yield (*at, "step"), "duplicate_id", f"the id {UNDO + each.step!r} is already taken"
+        seen.add(each.step)
+        yield from checks.step(each, at, names, ("previous",))
+
+
+def _steps_done_once(spec: OrchestrationSpec) -> list[str]:
+    """The ids of steps outside of loops and maps."""
+    match spec:
+        case Sequential():
+            return [step.id for step in spec.steps]
+        case Parallel():
+            return [*(branch.id for branch in spec.branches), *([MERGE] if spec.merge else [])]
+        case Router():
+            named = {CLASSIFY: spec.classifier.agent, OTHERWISE: spec.otherwise}
+            return [*spec.routes, *(name for name, there in named.items() if there)]
+        case Approval():
+            return [ACT]
+        case GraphPattern():
+            return [node.id for node in spec.nodes]
+        case _:
+            return []
 
 
 def _sequence_problems(spec: Sequential, checks: _Checks) -> Iterator[Found]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple, cast
 
 from execution.domain.documents import Json
 from execution.domain.expressions import ExpressionError
 from execution.domain.graph import Graph
 from execution.domain.nodes import (
     LEAVES,
+    AgentNode,
     BranchNode,
     Container,
     Edge,
@@ -112,6 +114,14 @@ class Walk:
         self.ready.append(Ready(node, iteration, before, until))
         return None
 
+    def undoing(self, node_id: str, output: Json) -> Ready:
+        """The step that undoes one which gave this; without `in`, or where that has no value, it gets just that."""
+        node = cast("AgentNode", self.nodes[node_id])
+        self.steps.iteration, self.roots["previous"] = 0, output
+        with suppress(ExpressionError):
+            output = output if node.input is None else node.input.render(self.roots)
+        return Ready(node, 0, output)
+
     def container(self, node: Container, iteration: int, before: Json) -> Result | None:
         """How a node that holds chains stands."""
         if isinstance(node, ParallelNode):
@@ -197,7 +207,33 @@ class Walk:
         if abandoned is not None:
             del self.ready[first_ready:]  # they never were: no item takes the place of one that no longer counts
             return abandoned
-        return None if running else Result(StepStatus.COMPLETED, outputs)
+        if running:
+            return None
+        return Result(StepStatus.COMPLETED, outputs) if node.reducer is None else self.reduce(node, outputs)
+
+    def reduce(self, node: MapNode, values: list[Json]) -> Result | None:
+        """One output of every `fan_in`, and again of those, until there is one; some at a time."""
+        done, reducer = 0, node.reducer or ""
+        while True:
+            groups = [values[at : at + node.fan_in] for at in range(0, len(values), node.fan_in)] or [[]]
+            first_ready, running = len(self.ready), 0
+            results: list[Json] = []
+            for number, group in enumerate(groups):
+                result = self.chain(reducer, done + number, group)
+                if result is None:
+                    running += 1
+                    if running == node.concurrency:
+                        break
+                elif result.status == StepStatus.COMPLETED:
+                    results.append(result.output)
+                else:
+                    self.abandon(first_ready)
+                    return result
+            if running:
+                return None
+            if len(groups) == 1:
+                return Result(StepStatus.COMPLETED, results[0])
+            done, values = done + len(groups), results
 
     def branch(self, node: BranchNode, iteration: int, before: Json) -> Result | None:
         """The one chain whose condition holds."""
