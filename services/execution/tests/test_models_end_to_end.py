@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 from services.execution.tests.examples import PRICE, workspace_of
+from services.execution.tests.scripted_anthropic import ScriptedAnthropic, scripted_anthropic
 from services.execution.tests.scripted_openai import Reply, ScriptedOpenAI, scripted_openai
 from structlog.testing import capture_logs
 
@@ -46,6 +47,7 @@ class World:
 
     stage: Stage
     model: ScriptedOpenAI
+    anthropic: ScriptedAnthropic
     directory: Path
 
     async def organization(self) -> Organization:
@@ -109,16 +111,16 @@ async def shared(
     servers: Servers, anyio_backend: object, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[World]:
     directory = tmp_path_factory.mktemp("models")
-    async with scripted_openai() as model:
+    async with scripted_openai() as model, scripted_anthropic() as anthropic:
         values: dict[str, Any] = {
             "amqp_url": servers.amqp_url,
-            "outbound_allow": (f"127.0.0.1:{model.port}",),
+            "outbound_allow": (f"127.0.0.1:{model.port}", f"127.0.0.1:{anthropic.port}"),
             "key_encryption_file": write_keyring(directory / "keyring.json"),
             "object_directory": directory / "objects",
         }
         async with staged(build, Settings, "execution", servers.postgres_url, **values) as made:
             workers = [asyncio.ensure_future(worker(made.running)) for worker in made.service.workers]
-            yield World(made, model, directory)
+            yield World(made, model, anthropic, directory)
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
@@ -127,7 +129,8 @@ async def shared(
 @pytest.fixture
 async def world(shared: World, anyio_backend: object) -> World:
     """The same for all, but with nothing asked yet."""
-    shared.model.replies, shared.model.requests = [Reply()], []
+    for server in (shared.model, shared.anthropic):
+        server.replies, server.requests = [Reply()], []
     return shared
 
 
@@ -276,6 +279,24 @@ async def test_public_prices_need_no_row_and_no_network(world: World) -> None:
         while (version := (await here.steps(await here.run()))[0]["price_version"]).startswith("genai"):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     assert version == f"model_price/{own['id']}/1"
+
+
+async def test_a_key_of_anthropic_at_an_address_of_its_own_and_a_public_price(world: World) -> None:
+    here = await world.organization()
+    address = world.anthropic.base_url
+    await here.credential(provider="anthropic", base_url=address)
+    chosen = "provider: anthropic, name: claude-haiku-4-5, credential: mine"
+    await here.agent(f'{chosen}, base_url: "{address}"')
+    await here.agent(chosen, name="itself")
+    run, elsewhere = await here.run(), await here.run(agent="itself")
+    assert (run["status"], run["output"]) == ("completed", {"text": "hello"}), run
+    step = (await here.steps(run))[0]
+    # A dollar per million tokens in, five out: eleven and thirty-five.
+    assert (step["provider"], step["model_name"], step["cost_usd_micros"]) == ("anthropic", "claude-haiku-4-5", 46)
+    assert step["price_version"].startswith("genai-prices/")
+    assert [request.headers["x-api-key"] for request in world.anthropic.requests] == [SECRET]
+    assert (elsewhere["status"], elsewhere["error_code"]) == ("failed", "unauthorized")
+    assert "not for this provider and address" in elsewhere["error_message"]
 
 
 async def test_large_payloads_go_through_the_object_store(world: World) -> None:

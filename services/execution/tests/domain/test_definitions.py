@@ -73,6 +73,14 @@ def test_an_llm_agent() -> None:
     assert agent_of(definition.config) == spec
 
 
+def test_an_agent_of_anthropic_with_and_without_an_address() -> None:
+    for address in ("", ', base_url: "https://claude.example.com"'):
+        model = f"provider: anthropic, name: claude-haiku-4-5, credential: mine{address}"
+        spec = parse_agent(AGENT.replace("provider: embedded", model)).spec
+        assert isinstance(spec, LlmAgent)
+        assert (spec.model.base_url is None) == (address == "")
+
+
 def test_an_http_agent() -> None:
     spec = parse_agent(HTTP).spec
     assert isinstance(spec, HttpAgent)
@@ -132,7 +140,8 @@ def test_agents_of_a_file_are_checked_and_kept_apart() -> None:
         (("kind: llm\n", ""), [(1, "kind", "missing_key")]),
         (("kind: llm", "kind: mcp"), [(2, "kind", "not_supported_yet")]),
         (("kind: llm", "kind: a2a"), [(2, "kind", "not_supported_yet")]),
-        (("provider: embedded", "provider: anthropic, name: claude"), [(3, "model.provider", "not_supported_yet")]),
+        (("provider: embedded", "provider: anthropic"), [(3, "model", "invalid_value")]),
+        (("provider: embedded", 'provider: openai, name: x, base_url: "https://x.y"'), [(3, "model", "invalid_value")]),
         (("provider: embedded", "provider: oracle"), [(3, "model.provider", "invalid_value")]),
         (("provider: embedded", "provider: openai"), [(3, "model", "invalid_value")]),
         (("provider: embedded", "provider: openai-compatible, name: x"), [(3, "model", "invalid_value")]),

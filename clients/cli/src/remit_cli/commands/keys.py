@@ -59,7 +59,7 @@ def add_credential(
     name: Annotated[str, typer.Argument(help="What agents call it.")],
     provider: Annotated[str, typer.Option(help="openai, anthropic or openai-compatible.")],
     secret_env: Annotated[str, typer.Option(help="The environment variable that holds the provider's key.")],
-    base_url: Annotated[str | None, typer.Option(help="For openai-compatible: where it answers.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Where it answers, if that is not the provider itself.")] = None,
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
     """Store a provider's key; nobody can read it back."""

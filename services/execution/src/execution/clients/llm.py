@@ -10,18 +10,19 @@ from typing import TypeAlias
 
 from chassis.outbound import OutboundClient
 from execution.clients.agents import AgentCall, AgentError, AgentErrorCode, AgentResult
-from execution.domain.agents import LlmAgent, ModelChoice
+from execution.domain.agents import LlmAgent
 from execution.domain.documents import Json
 from execution.domain.expressions import ExpressionError
+from execution.domain.model_choices import ModelChoice
 from execution.domain.schemas import validate_input
 from execution.domain.templates import Template, compile_template, text_of
 
-OPENAI_URL = "https://api.openai.com/v1"
+PUBLIC_URLS = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a model answers, in OpenAI's protocol."""
+    """Where a model answers, in the protocol of its provider."""
 
     base_url: str
     api_key: str | None = None
@@ -35,8 +36,8 @@ class Question:
     """Everything a model is asked, and within which bounds."""
 
     endpoint: Endpoint
+    provider: str
     model: str
-    is_openai: bool
     instructions: str
     prompt: str
     temperature: float
@@ -90,8 +91,8 @@ class LlmRunner:
     def _question(self, call: AgentCall, spec: LlmAgent) -> Question:
         return Question(
             endpoint=self._endpoint(spec.model, call.credential),
+            provider=spec.model.provider,
             model=spec.model.name,
-            is_openai=spec.model.provider == "openai",
             instructions=_instructions(spec, call.input),
             prompt=prompt_of(call.input),
             temperature=spec.model.temperature,
@@ -100,14 +101,14 @@ class LlmRunner:
         )
 
     def _endpoint(self, model: ModelChoice, credential: str | None) -> Endpoint:
-        if model.provider == "openai-compatible":
-            return Endpoint(str(model.base_url), credential)
-        if model.provider == "openai":
+        if model.base_url is not None:
+            return Endpoint(model.base_url, credential)
+        if model.provider in PUBLIC_URLS:
             if credential is None:
                 raise AgentError(
                     AgentErrorCode.UNAUTHORIZED, "This model needs a model credential, and none is stored."
                 )
-            return Endpoint(OPENAI_URL, credential)
+            return Endpoint(PUBLIC_URLS[model.provider], credential)
         if self._embedded is None:
             raise AgentError(
                 AgentErrorCode.UNAVAILABLE,

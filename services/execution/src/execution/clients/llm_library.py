@@ -1,49 +1,36 @@
-"""Everything that knows pydantic-ai and the OpenAI SDK; imported late, because both are slow to import."""
+"""One request to a model through pydantic-ai; imported late, because it and the SDKs are slow to import."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
-import httpx2
 import orjson
-from openai import AsyncOpenAI
 from pydantic_ai import AgentRunError, UserError
 from pydantic_ai import exceptions as failed
 from pydantic_ai.direct import model_request, model_request_stream
 from pydantic_ai.messages import (
-    ModelRequest,
     ModelResponse,
     ModelResponseStreamEvent,
     PartDeltaEvent,
     PartStartEvent,
     TextPart,
     TextPartDelta,
-    UserPromptPart,
 )
 from pydantic_ai.models import ModelRequestParameters
-from pydantic_ai.models.openai import OpenAIChatModel
-from pydantic_ai.output import OutputObjectDefinition
-from pydantic_ai.profiles.openai import OpenAIModelProfile
-from pydantic_ai.providers.openai import OpenAIProvider
-from pydantic_ai.settings import ModelSettings
+from pydantic_ai.output import OutputObjectDefinition, StructuredOutputMode
 
 from chassis.outbound import OutboundClient
 from execution.clients.agents import AgentCall, AgentError, AgentErrorCode
 from execution.clients.failures import outbound_error, status_error
 from execution.clients.llm import Answer, Question
+from execution.clients.llm_models import AnyModel, key_headers, messages_of, opened, settings_of
 from execution.clients.llm_transport import OutboundTransport
 from execution.domain.documents import Json
 
 CHARACTERS_PER_TOKEN = 4
 _VALUE = "value"
-# What servers that speak OpenAI's protocol have in common; OpenAI's own models are told apart by their names.
-_COMPATIBLE = OpenAIModelProfile(
-    supports_json_schema_output=True,
-    openai_chat_supports_max_completion_tokens=False,
-    openai_supports_strict_tool_definition=False,
-)
+_NOT_ASKED_FOR = "The model's answer is not what was asked for."
 _CONTEXT = "The input is above the model's context window."
 _LLAMA_CONTEXT = "exceed_context_size_error"  # how llama.cpp says it, which the library does not tell apart yet
 _REASONS: tuple[tuple[type[Exception], AgentErrorCode, str], ...] = (
@@ -63,26 +50,22 @@ async def ask(question: Question, call: AgentCall, outbound: OutboundClient) -> 
     One request needs none of pydantic-ai's agent loop, which costs twice the CPU of the request itself.
     """
     transport = OutboundTransport(
-        outbound,
-        seconds=call.deadline_seconds,
-        traceparent=call.traceparent,
-        authorized=question.endpoint.api_key is not None,
+        outbound, seconds=call.deadline_seconds, traceparent=call.traceparent, own=key_headers(question)
     )
     try:
-        async with asyncio.timeout(call.deadline_seconds), _model(question, transport) as model:
+        async with asyncio.timeout(call.deadline_seconds), opened(question, transport) as model:
             response = await _response(question, model, call.on_delta)
     except (AgentRunError, UserError, TimeoutError) as error:
         raise _reason(error, transport) from None
+    except (AttributeError, TypeError):
+        # Anthropic's SDK takes whatever JSON it is sent for an answer, and the library stumbles over what is missing.
+        raise AgentError(AgentErrorCode.INVALID_OUTPUT, _NOT_ASKED_FOR) from None
     return _answer(question, response)
 
 
-async def _response(
-    question: Question, model: OpenAIChatModel, on_delta: Callable[[str], None] | None
-) -> ModelResponse:
-    parts = [UserPromptPart(question.prompt)] if question.prompt else []
-    messages = [ModelRequest(parts=parts, instructions=question.instructions or None)]
-    settings = ModelSettings(temperature=question.temperature, max_tokens=question.max_output_tokens)
-    shape = _shape(question.output_schema)
+async def _response(question: Question, model: AnyModel, on_delta: Callable[[str], None] | None) -> ModelResponse:
+    messages, settings = messages_of(question), settings_of(question, model)
+    shape = _shape(question.output_schema, model)
     if on_delta is None:
         return await model_request(model, messages, model_settings=settings, model_request_parameters=shape)
     async with model_request_stream(model, messages, model_settings=settings, model_request_parameters=shape) as stream:
@@ -119,26 +102,12 @@ def _output(question: Question, response: ModelResponse, text: str) -> Json:
         raise AgentError(AgentErrorCode.INVALID_OUTPUT, "The model's answer is empty or no JSON.") from None
 
 
-@asynccontextmanager
-async def _model(question: Question, transport: OutboundTransport) -> AsyncIterator[OpenAIChatModel]:
-    async with httpx2.AsyncClient(transport=transport, trust_env=False, timeout=None) as http:
-        client = AsyncOpenAI(
-            base_url=question.endpoint.base_url,
-            api_key=question.endpoint.api_key or "none",
-            http_client=http,
-            max_retries=0,
-        )
-        provider = OpenAIProvider(openai_client=client)
-        profile = None if question.is_openai else _COMPATIBLE
-        yield OpenAIChatModel(question.model, provider=provider, profile=profile)
-
-
 def _is_wrapped(schema: dict[str, Json] | None) -> bool:
     """Providers want an object, so any other value travels inside one."""
     return schema is not None and schema.get("type") != "object"
 
 
-def _shape(schema: dict[str, Json] | None) -> ModelRequestParameters:
+def _shape(schema: dict[str, Json] | None, model: AnyModel) -> ModelRequestParameters:
     if schema is None:
         return ModelRequestParameters()
     sent = dict(schema)
@@ -150,7 +119,9 @@ def _shape(schema: dict[str, Json] | None) -> ModelRequestParameters:
             "additionalProperties": False,
             "$defs": schema.get("$defs", {}),
         }
-    return ModelRequestParameters(output_mode="native", output_object=OutputObjectDefinition(sent, name="answer"))
+    # A model that cannot be held to a schema is told of it; the answer is held against it in any case.
+    mode: StructuredOutputMode = "native" if model.profile.get("supports_json_schema_output", False) else "prompted"
+    return ModelRequestParameters(output_mode=mode, output_object=OutputObjectDefinition(sent, name="answer"))
 
 
 def _new_text(event: ModelResponseStreamEvent) -> str:
@@ -182,4 +153,4 @@ def _reason(error: Exception, transport: OutboundTransport) -> AgentError:
         return status_error(error.status_code, error.headers or {})
     if isinstance(error, failed.ModelAPIError):
         return AgentError(AgentErrorCode.UNAVAILABLE, "The model's endpoint broke off or sent an error.")
-    return AgentError(AgentErrorCode.INVALID_OUTPUT, "The model's answer is not what was asked for.")
+    return AgentError(AgentErrorCode.INVALID_OUTPUT, _NOT_ASKED_FOR)

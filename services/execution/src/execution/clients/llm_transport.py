@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import httpx2
 
 from chassis.outbound import OutboundClient, OutboundFailedError, OutboundRefusedError, OutboundStream
 
-# All else that the library adds (the operator's organization from the environment, facts about this machine) stays.
-SENT_HEADERS = frozenset({"accept", "authorization", "content-type"})
+# All else that the libraries add (the operator's organization from the environment, facts about this machine) stays.
+SENT_HEADERS = frozenset({"accept", "anthropic-beta", "anthropic-version", "content-type"})
 
 
 class OutboundTransport(httpx2.AsyncBaseTransport):
-    """Sends one call's requests under the outbound rules and remembers how it failed."""
+    """Sends one call's requests under the outbound rules, with the stored key, and remembers how it failed."""
 
-    def __init__(self, outbound: OutboundClient, *, seconds: float, traceparent: str, authorized: bool) -> None:
+    def __init__(self, outbound: OutboundClient, *, seconds: float, traceparent: str, own: Mapping[str, str]) -> None:
         self.failure: OutboundFailedError | OutboundRefusedError | None = None
         self._outbound = outbound
         self._seconds = seconds
         self._traceparent = traceparent
-        self._kept = SENT_HEADERS if authorized else SENT_HEADERS - {"authorization"}
+        self._own = {"User-Agent": "remit", **own}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """The answer of the model's endpoint, read as it arrives."""
-        headers = {name: value for name, value in request.headers.items() if name.lower() in self._kept}
+        headers = {name: value for name, value in request.headers.items() if name.lower() in SENT_HEADERS}
         try:
             stream = await self._outbound.open(
                 request.method,
                 str(request.url),
-                headers=headers | {"User-Agent": "remit"},
+                headers=headers | self._own,
                 body=await request.aread(),
                 seconds=self._seconds,
                 traceparent=self._traceparent,

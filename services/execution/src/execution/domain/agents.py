@@ -2,103 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal, Self, TypeAlias
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field
 
+from execution.domain.endpoints import HttpEndpoint
+from execution.domain.model_choices import ModelChoice
 from execution.domain.nodes import Effects
-from execution.domain.prices import EMBEDDED_MODEL
-from execution.domain.shapes import AgentLimits, Duration, Name, Retry, Shape
+from execution.domain.shapes import AgentLimits, Retry, Shape
 
 MAX_INSTRUCTIONS_CHARACTERS = 32_000
-MAX_OUTPUT_TOKENS = 1_000_000
-MAX_HEADERS = 20
-MAX_HEADER_CHARACTERS = 2_000
 DEFAULT_TIMEOUT_SECONDS = 60.0
-
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
-_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
-_OUR_HEADERS = frozenset(
-    {
-        "connection", "content-encoding", "content-length", "content-type", "host", "idempotency-key", "te",
-        "traceparent", "tracestate", "trailer", "transfer-encoding", "upgrade",
-        "webhook-id", "webhook-signature", "webhook-timestamp",
-    }
-)  # fmt: skip
-_NOT_A_URL = "a URL starts with https:// or http:// and names a host"
-_SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
-
-
-def _url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 443) > 0
-    except ValueError:
-        raise ValueError(_NOT_A_URL) from None
-    if not usable or not _HEADER_VALUE.fullmatch(text) or " " in text:
-        raise ValueError(_NOT_A_URL)
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("a URL holds no user name or password: definitions are no place for secrets")
-    if parts.fragment:
-        raise ValueError("a URL of an endpoint has no fragment")
-    return text
-
-
-def _headers(headers: dict[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        if not _HEADER.fullmatch(name) or len(value) > MAX_HEADER_CHARACTERS or not _HEADER_VALUE.fullmatch(value):
-            raise ValueError("a header is a token and up to 2000 printable ASCII characters")
-        if name.lower() in _OUR_HEADERS:
-            raise ValueError(f"the header {name} is set by the product")
-        if name.lower() in _SECRET_HEADERS:
-            raise ValueError(f"the header {name} would hold a secret: definitions are no place for secrets")
-    return headers
-
-
-Url = Annotated[str, Field(max_length=2_000), AfterValidator(_url)]
-Headers = Annotated[dict[str, str], Field(max_length=MAX_HEADERS), AfterValidator(_headers)]
-
-
-class ModelChoice(Shape):
-    """Which language model answers, and how; `credential` names the stored key, `base_url` the compatible endpoint."""
-
-    provider: Literal["embedded", "openai", "openai-compatible"]
-    name: Annotated[str, Field(min_length=1, max_length=200)] = EMBEDDED_MODEL
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    max_output_tokens: Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] = 1_024
-    base_url: Url | None = None
-    credential: Name | None = None
-
-    @model_validator(mode="after")
-    def _fits_provider(self) -> Self:
-        if self.provider != "embedded" and "name" not in self.model_fields_set:
-            raise ValueError(f"a model of the provider {self.provider} needs a name")
-        if (self.provider == "openai-compatible") != (self.base_url is not None):
-            raise ValueError("base_url belongs to the provider openai-compatible, which needs it")
-        if self.provider == "embedded" and self.name != EMBEDDED_MODEL:
-            raise ValueError(f"the embedded model is {EMBEDDED_MODEL}; leave the name out")
-        if self.provider == "embedded" and self.credential is not None:
-            raise ValueError("the embedded model needs no credential")
-        return self
-
-
-def may_receive(model: ModelChoice, provider: str, base_url: str | None) -> bool:
-    """Whether a key stored for this provider and address may be sent where the model answers.
-
-    Nowhere else: whoever may write agents could have the organization's keys sent to themselves.
-    """
-    return provider == model.provider and (base_url or "").rstrip("/") == (model.base_url or "").rstrip("/")
-
-
-class HttpEndpoint(Shape):
-    """Where an `http` agent lives; it answers a POST within the timeout."""
-
-    url: Url
-    method: Literal["POST"] = "POST"
-    headers: Headers = {}
-    timeout: Duration = 30.0
 
 
 class PythonFunction(Shape):
@@ -186,5 +100,4 @@ class PythonAgent(AgentShape):
 AgentSpec: TypeAlias = LlmAgent | HttpAgent | PythonAgent
 AGENT_KINDS: dict[str, type[AgentSpec]] = {"llm": LlmAgent, "http": HttpAgent, "python": PythonAgent}
 LATER_AGENT_KINDS = ("mcp", "a2a")
-LATER_PROVIDERS = ("anthropic",)
 LATER_AGENT_PARTS: tuple[tuple[str, ...], ...] = (("tools",), ("evals",), ("model", "fallback"))

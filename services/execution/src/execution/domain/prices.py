@@ -17,7 +17,7 @@ from execution.domain.quantities import micros_up
 
 EMBEDDED_PROVIDER = "embedded"
 EMBEDDED_MODEL = "smollm2-135m-instruct"
-PUBLIC_PROVIDERS = frozenset({"openai"})
+PUBLIC_PROVIDERS = frozenset({"openai", "anthropic"})
 """Whose prices are public, so that an organization need not say them."""
 ANY = "*"
 MAX_TOKENS_PER_CALL = 100_000_000

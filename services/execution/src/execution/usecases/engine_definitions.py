@@ -11,11 +11,12 @@ from uuid import UUID
 import orjson
 
 from chassis.sealing import Keyring, UnsealError
-from execution.domain.agents import AgentSpec, LlmAgent, may_receive
+from execution.domain.agents import AgentSpec, LlmAgent
 from execution.domain.compiler import SELF_ALIAS
 from execution.domain.definitions import agent_of
 from execution.domain.documents import Json
 from execution.domain.graph import Graph
+from execution.domain.model_choices import may_receive
 from execution.domain.retries import RetryPolicy
 from execution.domain.runs import Limits
 from execution.domain.shapes import policy_of

@@ -1,0 +1,56 @@
+"""Which language model answers, where it does, and whose key it may be sent."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from execution.domain.endpoints import Url
+from execution.domain.prices import EMBEDDED_MODEL
+from execution.domain.shapes import Name, Shape
+
+MAX_OUTPUT_TOKENS = 1_000_000
+
+
+class ModelChoice(Shape):
+    """Which language model answers, and how; `credential` names the stored key, `base_url` where it answers.
+
+    A provider `anthropic` without `base_url` is Anthropic itself.
+    """
+
+    provider: Literal["embedded", "openai", "openai-compatible", "anthropic"]
+    name: Annotated[str, Field(min_length=1, max_length=200)] = EMBEDDED_MODEL
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    max_output_tokens: Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] = 1_024
+    base_url: Url | None = None
+    credential: Name | None = None
+
+    @model_validator(mode="after")
+    def _fits_provider(self) -> Self:
+        if self.provider != "embedded" and "name" not in self.model_fields_set:
+            raise ValueError(f"a model of the provider {self.provider} needs a name")
+        if fault := address_fault(self.provider, self.base_url):
+            raise ValueError(fault)
+        if self.provider == "embedded" and self.name != EMBEDDED_MODEL:
+            raise ValueError(f"the embedded model is {EMBEDDED_MODEL}; leave the name out")
+        if self.provider == "embedded" and self.credential is not None:
+            raise ValueError("the embedded model needs no credential")
+        return self
+
+
+def address_fault(provider: str, base_url: str | None) -> str:
+    """What is wrong with an address for this provider's models; empty when nothing is."""
+    if provider == "openai-compatible":
+        return "" if base_url is not None else "the provider openai-compatible needs a base_url"
+    if base_url is None or provider == "anthropic":
+        return ""
+    return "base_url belongs to the providers openai-compatible and anthropic"
+
+
+def may_receive(model: ModelChoice, provider: str, base_url: str | None) -> bool:
+    """Whether a key stored for this provider and address may be sent where the model answers.
+
+    Nowhere else: whoever may write agents could have the organization's keys sent to themselves.
+    """
+    return provider == model.provider and (base_url or "").rstrip("/") == (model.base_url or "").rstrip("/")
