@@ -299,6 +299,47 @@ async def test_a_key_of_anthropic_at_an_address_of_its_own_and_a_public_price(wo
     assert "not for this provider and address" in elsewhere["error_message"]
 
 
+FURTHER = 'provider: openai-compatible, name: small-1, base_url: "%s", fallback: [{provider: anthropic, name: %s, base_url: "%s"}]'
+
+
+async def test_the_model_that_answers_instead_is_the_one_booked(world: World) -> None:
+    here = await world.organization()
+    await here.price()
+    await here.agent(FURTHER % (world.model.base_url, "claude-haiku-4-5", world.anthropic.base_url))
+    world.model.replies = [Reply(status=429), Reply()]
+    runs = [await here.run(), await here.run()]
+    assert [run["status"] for run in runs] == ["completed"] * 2, runs
+    booked = [(await here.steps(run))[0] for run in runs]
+    names = [(step["provider"], step["model_name"], step["cost_usd_micros"]) for step in booked]
+    assert names == [("anthropic", "claude-haiku-4-5", 46), ("openai-compatible", "small-1", 18)]
+    assert [step["price_version"].split("/")[0] for step in booked] == ["genai-prices", "model_price"]
+    facts = await here.facts("step.completed")
+    assert [(fact["provider"], fact["model_name"], fact["cost_usd_micros"]) for fact in facts] == names
+    assert [run["cost_usd_micros"] for run in runs] == [46, 18]
+
+
+async def test_the_dearest_of_the_models_is_held_against_a_cap(world: World) -> None:
+    here = await world.organization()
+    await here.price()
+    # The first may cost 60 for its answer and little for the question; the second five times that.
+    for cap, status in (("0.000299", "failed"), ("0.001", "completed")):
+        model = FURTHER % (world.model.base_url, "claude-haiku-4-5", world.anthropic.base_url)
+        await here.agent(model, name=cap, more=f'limits: {{max_cost_usd: "{cap}"}}\n')
+        run = await here.run(agent=cap)
+        assert run["status"] == status, run
+    assert (len(world.model.requests), len(world.anthropic.requests)) == (1, 0)
+
+
+async def test_an_unknown_price_of_any_model_stops_the_call(world: World) -> None:
+    here = await world.organization()
+    await here.price()
+    await here.agent(FURTHER % (world.model.base_url, "nobodys-model", world.anthropic.base_url))
+    run = await here.run()
+    assert (run["status"], run["error_code"]) == ("failed", "unknown_price"), run
+    assert "nobodys-model" in run["error_message"]
+    assert (world.model.requests, world.anthropic.requests) == ([], [])
+
+
 async def test_large_payloads_go_through_the_object_store(world: World) -> None:
     here = await world.organization()
     await here.price()

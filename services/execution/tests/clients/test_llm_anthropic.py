@@ -38,13 +38,13 @@ async def runner(server: ScriptedAnthropic) -> AsyncIterator[LlmRunner]:
 
 
 def config(server: ScriptedAnthropic, more: str = "", *, name: str = "claude-haiku-4-5", tokens: int = 60) -> str:
-    model = f'provider: anthropic, name: {name}, base_url: "{server.base_url}", max_output_tokens: {tokens}'
+    model = f'provider: anthropic, name: {name}, base_url: "{server.base_url}", credential: own, max_output_tokens: {tokens}'
     return f'apiVersion: agent/v1\nkind: llm\nmodel: {{{model}}}\ninstructions: "Answer shortly."\n{more}'
 
 
 async def test_a_text_comes_back_with_its_usage(server: ScriptedAnthropic, runner: LlmRunner) -> None:
     server.replies = [Reply("Paris.")]
-    result = await runner.run(make_call(config(server), "Capital of France?", credential="sk-ant-own"))
+    result = await runner.run(make_call(config(server), "Capital of France?", credentials={"own": "sk-ant-own"}))
     assert result.output == {"text": "Paris."}
     assert (result.input_tokens, result.output_tokens, result.usage_estimated) == (11, 7, False)
     assert (result.model, result.answered_by) == ("claude-haiku-4-5", "claude-haiku-4-5-dated")
@@ -62,7 +62,7 @@ async def test_nothing_of_this_machine_or_its_operator_is_sent(
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Api-Key: sk-of-the-operator\nX-Team: of-the-operator")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "https://of-the-operator.example.com")
     await runner.run(make_call(config(server), "hi"))
-    await runner.run(make_call(config(server), "hi", credential="sk-ant-own"))
+    await runner.run(make_call(config(server), "hi", credentials={"own": "sk-ant-own"}))
     headers = server.requests[0].headers
     assert set(headers) <= {
         "accept", "accept-encoding", "anthropic-version", "content-length", "content-type", "host", "traceparent",
@@ -141,7 +141,7 @@ async def test_each_error_has_its_code_and_is_asked_once(
     leak = {"type": "error", "error": {"type": kind, "message": "you sent: my prompt with sk-ant-own"}}
     server.replies = [Reply(status=status, body=leak, headers={"Retry-After": "3"})]
     with pytest.raises(AgentError) as failed:
-        await runner.run(make_call(config(server), "my prompt", credential="sk-ant-own"))
+        await runner.run(make_call(config(server), "my prompt", credentials={"own": "sk-ant-own"}))
     assert (failed.value.code, failed.value.retryable) == (code, retryable)
     assert failed.value.retry_after_seconds == 3
     assert "prompt" not in str(failed.value)

@@ -81,6 +81,15 @@ def test_an_agent_of_anthropic_with_and_without_an_address() -> None:
         assert (spec.model.base_url is None) == (address == "")
 
 
+def test_further_models_answer_like_the_first_unless_they_say_otherwise() -> None:
+    further = "[{provider: openai, name: a, credential: k}, {provider: embedded, temperature: 1, max_output_tokens: 5}]"
+    spec = parse_agent(AGENT.replace("temperature: 0", f"temperature: 0.5, fallback: {further}")).spec
+    assert isinstance(spec, LlmAgent)
+    asked = [(model.provider, model.temperature, model.max_output_tokens) for model in spec.model.in_turn]
+    assert asked == [("embedded", 0.5, 60), ("openai", 0.5, 60), ("embedded", 1, 5)]
+    assert [(key.name, key.provider) for key in spec.keys] == [("k", "openai")]
+
+
 def test_an_http_agent() -> None:
     spec = parse_agent(HTTP).spec
     assert isinstance(spec, HttpAgent)
@@ -146,8 +155,20 @@ def test_agents_of_a_file_are_checked_and_kept_apart() -> None:
         (("provider: embedded", "provider: openai"), [(3, "model", "invalid_value")]),
         (("provider: embedded", "provider: openai-compatible, name: x"), [(3, "model", "invalid_value")]),
         (
-            ("provider: embedded", "provider: embedded, fallback: [{name: x}]"),
-            [(3, "model.fallback", "not_supported_yet")],
+            ("provider: embedded", "provider: embedded, fallback: [{provider: embedded}, {provider: openai}]"),
+            [(3, "model.fallback[1]", "invalid_value")],
+        ),
+        (
+            ("provider: embedded", "provider: embedded, fallback: [{provider: oracle, name: x, nmae: y}]"),
+            [(3, "model.fallback[0].provider", "invalid_value"), (3, "model.fallback[0].nmae", "unknown_key")],
+        ),
+        (
+            ("provider: embedded", "provider: embedded, fallback: [{provider: embedded, fallback: []}]"),
+            [(3, "model.fallback[0].fallback", "unknown_key")],
+        ),
+        (
+            ("provider: embedded", f"provider: embedded, fallback: [{', '.join(['{provider: embedded}'] * 5)}]"),
+            [(3, "model.fallback", "invalid_value")],
         ),
         (("retry:", "tools: [{mcp: github}]\nretry:"), [(7, "tools", "not_supported_yet")]),
         (("retry:", "evals: [{name: smoke}]\nretry:"), [(7, "evals", "not_supported_yet")]),

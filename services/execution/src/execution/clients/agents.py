@@ -66,6 +66,8 @@ class AgentError(Exception):
         self.input_tokens = input_tokens
         """Tokens that were used all the same, and must be paid."""
         self.output_tokens = output_tokens
+        self.provider, self.model = "", ""
+        """Which of the models that the definition names used them; empty when no model was asked."""
         self.retry_after_seconds = retry_after_seconds
         """What the agent asked for, if it did; never trusted above the retry policy's cap."""
 
@@ -86,7 +88,9 @@ class AgentCall:
     max_output_tokens: int
     traceparent: str = ""
     credential: str | None = field(default=None, repr=False)
-    """The key of a model's provider; for an `http` agent its bearer token, or `whsec_...` to sign with."""
+    """For an `http` agent its bearer token, or `whsec_...` to sign with."""
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The keys that the definition names, by their names."""
     on_delta: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
     """Called with each piece of text as it is written; must return at once."""
 
@@ -103,8 +107,9 @@ class AgentResult:
     output: Json
     input_tokens: int = 0
     output_tokens: int = 0
+    provider: str = ""
     model: str = ""
-    """The model that the definition names, which is the one that is priced; empty when no model is known."""
+    """The model that answered, as the definition names it, which is the one that is paid; empty when none was asked."""
     answered_by: str = ""
     """What the provider says answered, usually a dated name."""
     usage_estimated: bool = False

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -13,11 +13,13 @@ from execution.clients.agents import AgentCall, AgentError, AgentErrorCode, Agen
 from execution.domain.agents import LlmAgent
 from execution.domain.documents import Json
 from execution.domain.expressions import ExpressionError
-from execution.domain.model_choices import ModelChoice
+from execution.domain.model_choices import OneModel
 from execution.domain.schemas import validate_input
 from execution.domain.templates import Template, compile_template, text_of
 
 PUBLIC_URLS = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
+
+_OUT_OF_REACH = frozenset({AgentErrorCode.TIMEOUT, AgentErrorCode.RATE_LIMITED, AgentErrorCode.UNAVAILABLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +79,10 @@ class LlmRunner:
         spec = call.spec
         if not isinstance(spec, LlmAgent):
             raise AgentError(AgentErrorCode.NOT_SUPPORTED_YET, "This runner asks agents of kind llm only.")
-        question = self._question(call, spec)
+        # All of them, before any is asked: what is wrong with the second is no matter of whether the first answers.
+        questions = [self._question(call, spec, model) for model in spec.model.in_turn]
         ask = self._ask or await self._loaded()
-        answer = await ask(question, call, self._outbound)
-        return _result(question, answer)
+        return await _first_answer(questions, call, ask, self._outbound)
 
     async def _loaded(self) -> Ask:
         async with self._loading:
@@ -88,19 +90,19 @@ class LlmRunner:
                 self._ask = await asyncio.to_thread(_load)
             return self._ask
 
-    def _question(self, call: AgentCall, spec: LlmAgent) -> Question:
+    def _question(self, call: AgentCall, spec: LlmAgent, model: OneModel) -> Question:
         return Question(
-            endpoint=self._endpoint(spec.model, call.credential),
-            provider=spec.model.provider,
-            model=spec.model.name,
+            endpoint=self._endpoint(model, call.credentials.get(model.credential or "")),
+            provider=model.provider,
+            model=model.name,
             instructions=_instructions(spec, call.input),
             prompt=prompt_of(call.input),
-            temperature=spec.model.temperature,
-            max_output_tokens=min(spec.model.max_output_tokens, call.max_output_tokens),
+            temperature=model.temperature,
+            max_output_tokens=min(model.max_output_tokens, call.max_output_tokens),
             output_schema=spec.output_schema,
         )
 
-    def _endpoint(self, model: ModelChoice, credential: str | None) -> Endpoint:
+    def _endpoint(self, model: OneModel, credential: str | None) -> Endpoint:
         if model.base_url is not None:
             return Endpoint(model.base_url, credential)
         if model.provider in PUBLIC_URLS:
@@ -116,6 +118,31 @@ class LlmRunner:
                 retryable=False,
             )
         return self._embedded
+
+
+async def _first_answer(
+    questions: Sequence[Question], call: AgentCall, ask: Ask, outbound: OutboundClient
+) -> AgentResult:
+    """The first model's answer; a further one's only where the one before cannot be had at the moment."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + call.deadline_seconds
+    for at, question in enumerate(questions):
+        left = len(questions) - at
+        seconds = max(0.0, end - loop.time()) / left
+        try:
+            return _result(question, await ask(question, replace(call, deadline_seconds=seconds), outbound))
+        except AgentError as error:
+            error.provider, error.model = question.provider, question.model
+            if left == 1 or not _is_elsewhere_better(error):
+                # What the models before could not do for now, another attempt may find them able to.
+                error.retryable = error.retryable or at > 0
+                raise
+    raise AgentError(AgentErrorCode.NOT_SUPPORTED_YET, "This agent names no model.")
+
+
+def _is_elsewhere_better(error: AgentError) -> bool:
+    """Whether the model was out of reach, and nothing is to be paid: an attempt is booked on one model only."""
+    return error.retryable and error.code in _OUT_OF_REACH and not error.input_tokens + error.output_tokens
 
 
 def prompt_of(value: Json) -> str:
@@ -160,6 +187,7 @@ def _result(question: Question, answer: Answer) -> AgentResult:
         output=answer.output,
         input_tokens=answer.input_tokens,
         output_tokens=answer.output_tokens,
+        provider=question.provider,
         model=question.model,
         answered_by=answer.answered_by,
         usage_estimated=answer.usage_estimated,

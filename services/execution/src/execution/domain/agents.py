@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field
 
 from execution.domain.endpoints import HttpEndpoint
-from execution.domain.model_choices import ModelChoice
+from execution.domain.model_choices import KeyUse, ModelChoice
 from execution.domain.nodes import Effects
 from execution.domain.shapes import AgentLimits, Retry, Shape
 
@@ -30,6 +30,11 @@ class AgentShape(Shape):
     limits: AgentLimits = AgentLimits()
     retry: Retry | None = None
 
+    @property
+    def keys(self) -> tuple[KeyUse, ...]:
+        """The stored keys it names."""
+        return ()
+
 
 class LlmAgent(AgentShape):
     """A language model with instructions, whose holes (`${input.topic}`) are filled from declared inputs only.
@@ -40,6 +45,11 @@ class LlmAgent(AgentShape):
     kind: Literal["llm"]
     model: ModelChoice
     instructions: Annotated[str, Field(max_length=MAX_INSTRUCTIONS_CHARACTERS)] = ""
+
+    @property
+    def keys(self) -> tuple[KeyUse, ...]:
+        """The stored keys it names."""
+        return self.model.keys
 
     @property
     def effects(self) -> Effects:
@@ -100,4 +110,4 @@ class PythonAgent(AgentShape):
 AgentSpec: TypeAlias = LlmAgent | HttpAgent | PythonAgent
 AGENT_KINDS: dict[str, type[AgentSpec]] = {"llm": LlmAgent, "http": HttpAgent, "python": PythonAgent}
 LATER_AGENT_KINDS = ("mcp", "a2a")
-LATER_AGENT_PARTS: tuple[tuple[str, ...], ...] = (("tools",), ("evals",), ("model", "fallback"))
+LATER_AGENT_PARTS: tuple[tuple[str, ...], ...] = (("tools",), ("evals",))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -11,10 +11,19 @@ from execution.domain.prices import EMBEDDED_MODEL
 from execution.domain.shapes import Name, Shape
 
 MAX_OUTPUT_TOKENS = 1_000_000
+MAX_FALLBACKS = 4
 
 
-class ModelChoice(Shape):
-    """Which language model answers, and how; `credential` names the stored key, `base_url` where it answers.
+class KeyUse(NamedTuple):
+    """A stored key that a definition names, and whom it would be sent to."""
+
+    name: str
+    provider: str
+    base_url: str | None
+
+
+class OneModel(Shape):
+    """A language model and how it answers; `credential` names the stored key, `base_url` where it answers.
 
     A provider `anthropic` without `base_url` is Anthropic itself.
     """
@@ -39,6 +48,27 @@ class ModelChoice(Shape):
         return self
 
 
+class ModelChoice(OneModel):
+    """Which language model answers; those of `fallback` are asked in turn when it cannot be had at the moment."""
+
+    fallback: Annotated[list[OneModel], Field(max_length=MAX_FALLBACKS)] = []
+
+    @property
+    def in_turn(self) -> tuple[OneModel, ...]:
+        """All of them, as they are asked; what a further one does not say of its answer is as for the first."""
+        first = {"temperature": self.temperature, "max_output_tokens": self.max_output_tokens}
+        return self, *(further.model_copy(update=_unsaid(further, first)) for further in self.fallback)
+
+    @property
+    def keys(self) -> tuple[KeyUse, ...]:
+        """The stored keys they name."""
+        return tuple(KeyUse(each.credential, each.provider, each.base_url) for each in self.in_turn if each.credential)
+
+
+def _unsaid(model: OneModel, values: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if name not in model.model_fields_set}
+
+
 def address_fault(provider: str, base_url: str | None) -> str:
     """What is wrong with an address for this provider's models; empty when nothing is."""
     if provider == "openai-compatible":
@@ -48,9 +78,9 @@ def address_fault(provider: str, base_url: str | None) -> str:
     return "base_url belongs to the providers openai-compatible and anthropic"
 
 
-def may_receive(model: ModelChoice, provider: str, base_url: str | None) -> bool:
-    """Whether a key stored for this provider and address may be sent where the model answers.
+def may_receive(use: KeyUse, provider: str, base_url: str | None) -> bool:
+    """Whether a key stored for this provider and address may be sent where the definition wants it.
 
     Nowhere else: whoever may write agents could have the organization's keys sent to themselves.
     """
-    return provider == model.provider and (base_url or "").rstrip("/") == (model.base_url or "").rstrip("/")
+    return provider == use.provider and (base_url or "").rstrip("/") == (use.base_url or "").rstrip("/")

@@ -58,7 +58,10 @@ class Attempt:
     delay: float = 0.0
     """Seconds to wait before the call."""
     id: UUID = field(default_factory=new_id)
-    price: PriceRow | None = None
+    prices: dict[tuple[str, str], PriceRow] = field(default_factory=dict)
+    """What each model costs that may be asked, by provider and name."""
+    asked: tuple[str, str] = ("", "")
+    """Provider and name of the model that answered, and until then of the first that is asked."""
     estimate: Usage = field(default_factory=Usage)
     input: Stored = NOTHING
     output: Json = None
@@ -79,6 +82,11 @@ class Attempt:
         """Which step it is an attempt at."""
         return StepKey(self.ready.node.id, self.ready.iteration)
 
+    @property
+    def price(self) -> PriceRow | None:
+        """What the model that is asked costs; None for agents without one."""
+        return self.prices.get(self.asked)
+
     def fail(self, code: str, message: str, *, retryable: bool = False) -> None:
         """It ended without an output."""
         self.error_code, self.error_message, self.retryable = code, message[:MESSAGE_CHARACTERS], retryable
@@ -93,9 +101,8 @@ class Attempt:
             agent.agent_id if agent else None, agent.id if agent else None, agent.semver if agent else "",
             (status or ended).value, self.input.inline, self.input.reference, self.stored.inline,
             self.stored.reference, self.error_code, self.error_message, self.will_retry,
-            agent.provider if agent else "", agent.model_name if agent else "",
-            self.price.version if self.price else "", self.input_tokens, self.output_tokens, self.cost_usd_micros,
-            self.started_at, self.completed_at,
+            *self.asked, self.price.version if self.price else "", self.input_tokens, self.output_tokens,
+            self.cost_usd_micros, self.started_at, self.completed_at,
         )  # fmt: skip
 
 
@@ -114,19 +121,10 @@ class Attempts:
         attempt.effects = agent.spec.effects.value
         if len(content) <= INLINE_BYTES:
             attempt.input = Stored(content, None)
-        if not agent.model_name:
-            attempt.estimate = Usage(steps=1)
-            return
-        try:
-            attempt.price = await self._prices.price_of(
-                attempt.run.organization_id, agent.provider, agent.model_name, attempt.started_at
-            )
-        except UnknownPriceError as error:
-            attempt.fail(error.code, error.detail)
-            return
-        tokens, answer = _most_asked(agent, content), agent.max_output_tokens
-        cost = attempt.price.highest_cost_usd_micros(tokens, answer)
-        attempt.estimate = Usage(cost_usd_micros=cost, tokens=tokens + answer, steps=1)
+        attempt.estimate = Usage(steps=1)
+        if models := agent.models:
+            attempt.asked = models[0].provider, models[0].name
+            await self._price(attempt, agent, _most_asked(agent, content))
 
     async def make(self, attempt: Attempt) -> Attempt:
         """Make the call and note how it ended; raises nothing but CancelledError."""
@@ -141,14 +139,14 @@ class Attempts:
                 if attempt.input.inline is None:
                     attempt.input = await self.keep(attempt.run, attempt.ready.input)
                 async with asyncio.timeout(attempt.seconds):
-                    credential = await self._definitions.credential_of(attempt.run.organization_id, attempt.agent.spec)
-                    result = await self._agents.run(_call(attempt, attempt.agent, credential))
-                _count(attempt, result.input_tokens, result.output_tokens)
+                    keys = await self._definitions.credentials_of(attempt.run.organization_id, attempt.agent.spec)
+                    result = await self._agents.run(_call(attempt, attempt.agent, keys))
+                _count(attempt, result)
                 await self._accept(attempt, result)
             except TimeoutError:
                 attempt.fail(AgentErrorCode.TIMEOUT, f"No answer within {attempt.seconds:g} s.", retryable=True)
             except AgentError as error:
-                _count(attempt, error.input_tokens, error.output_tokens)
+                _count(attempt, error)
                 attempt.fail(error.code, error.message, retryable=error.retryable)
                 attempt.retry_after_seconds = error.retry_after_seconds or 0.0
             except RefusalError as error:
@@ -160,6 +158,19 @@ class Attempts:
                 attempt.fail("internal_error", "The step failed inside the worker.", retryable=True)
         attempt.completed_at = utc_now()
         return attempt
+
+    async def _price(self, attempt: Attempt, agent: AgentVersion, tokens: int) -> None:
+        """Note what each model costs and estimate by the dearest: it is not known yet which one will answer."""
+        run, costs = attempt.run, [0]
+        try:
+            for model in agent.models:
+                price = await self._prices.price_of(run.organization_id, model.provider, model.name, attempt.started_at)
+                attempt.prices[model.provider, model.name] = price
+                costs.append(price.highest_cost_usd_micros(tokens, model.max_output_tokens))
+        except UnknownPriceError as error:
+            attempt.fail(error.code, error.detail)
+            return
+        attempt.estimate = Usage(cost_usd_micros=max(costs), tokens=tokens + agent.max_output_tokens, steps=1)
 
     async def keep(self, run: ClaimedRun, value: Json) -> Stored:
         """The value's JSON, in the row or as an object; TooLargeError when neither holds it."""
@@ -178,7 +189,7 @@ class Attempts:
         attempt.stored = await self.keep(attempt.run, result.output)
 
 
-def _call(attempt: Attempt, agent: AgentVersion, credential: str | None) -> AgentCall:
+def _call(attempt: Attempt, agent: AgentVersion, credentials: dict[str, str]) -> AgentCall:
     return AgentCall(
         organization_id=attempt.run.organization_id,
         run_id=attempt.run.id,
@@ -190,7 +201,7 @@ def _call(attempt: Attempt, agent: AgentVersion, credential: str | None) -> Agen
         deadline_seconds=attempt.seconds,
         max_output_tokens=agent.max_output_tokens,
         traceparent=attempt.run.traceparent,
-        credential=credential,
+        credentials=credentials,
     )
 
 
@@ -202,8 +213,11 @@ def _most_asked(agent: AgentVersion, content: bytes) -> int:
     return -(-asked // BYTES_PER_TOKEN)
 
 
-def _count(attempt: Attempt, input_tokens: int, output_tokens: int) -> None:
-    attempt.input_tokens = min(input_tokens, MAX_TOKENS_PER_CALL)
-    attempt.output_tokens = min(output_tokens, MAX_TOKENS_PER_CALL)
+def _count(attempt: Attempt, used: AgentResult | AgentError) -> None:
+    """Book the tokens at the price of the model that used them."""
+    if (used.provider, used.model) in attempt.prices:
+        attempt.asked = used.provider, used.model
+    attempt.input_tokens = min(used.input_tokens, MAX_TOKENS_PER_CALL)
+    attempt.output_tokens = min(used.output_tokens, MAX_TOKENS_PER_CALL)
     if attempt.price is not None:
         attempt.cost_usd_micros = attempt.price.cost_usd_micros(attempt.input_tokens, attempt.output_tokens)
