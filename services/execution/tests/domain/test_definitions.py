@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.domain.agents import HttpAgent, LlmAgent
+from execution.domain.agents import HttpAgent, LlmAgent, McpAgent
 from execution.domain.definitions import (
     agent_of,
     orchestration_of,
@@ -33,6 +33,15 @@ apiVersion: agent/v1
 kind: http
 http: {url: "https://agents.example.com/run", headers: {X-Team: desk}, timeout: 30s}
 effects: read
+"""
+MCP = """\
+apiVersion: agent/v1
+kind: mcp
+server: {url: "https://tools.example.com/mcp", credential: desk}
+tool: pages/search
+effects: read
+input_schema: {type: object}
+limits: {timeout: 20s}
 """
 SEQUENTIAL = """\
 apiVersion: orchestration/v1
@@ -147,7 +156,6 @@ def test_agents_of_a_file_are_checked_and_kept_apart() -> None:
         (("apiVersion: agent/v1", "apiVersion: agent/v2"), [(1, "apiVersion", "invalid_value")]),
         (("kind: llm", "kind: robot"), [(2, "kind", "invalid_value")]),
         (("kind: llm\n", ""), [(1, "kind", "missing_key")]),
-        (("kind: llm", "kind: mcp"), [(2, "kind", "not_supported_yet")]),
         (("kind: llm", "kind: a2a"), [(2, "kind", "not_supported_yet")]),
         (("provider: embedded", "provider: anthropic"), [(3, "model", "invalid_value")]),
         (("provider: embedded", 'provider: openai, name: x, base_url: "https://x.y"'), [(3, "model", "invalid_value")]),
@@ -189,6 +197,34 @@ def test_agents_of_a_file_are_checked_and_kept_apart() -> None:
 )
 def test_each_fault_of_an_agent_is_named_with_its_place(change: tuple[str, str], expected: list[Any]) -> None:
     assert refused(AGENT.replace(*change)) == expected
+
+
+def test_a_tool_agent() -> None:
+    spec = parse_agent(MCP).spec
+    assert isinstance(spec, McpAgent)
+    assert (spec.server.url, spec.tool, spec.effects, spec.timeout_seconds) == (
+        "https://tools.example.com/mcp",
+        "pages/search",
+        Effects.READ,
+        20,
+    )
+    assert [(key.name, key.provider, key.base_url) for key in spec.keys] == [("desk", "mcp", spec.server.url)]
+    assert parse_agent(MCP.replace("effects: read\n", "")).spec.effects is Effects.WRITE
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (('"https://tools', '"ftp://tools'), [(3, "server.url", "invalid_value")]),
+        (("credential: desk", "token: x"), [(3, "server.token", "unknown_key")]),
+        (("tool: pages/search", "tool: pages search"), [(4, "tool", "invalid_value")]),
+        (("tool: pages/search\n", ""), [(1, "tool", "missing_key")]),
+        (("effects: read", "effects: none"), [(5, "effects", "invalid_value")]),
+        (("type: object", "type: objekt"), [(6, "input_schema.type", "invalid_schema")]),
+    ],
+)
+def test_each_fault_of_a_tool_agent_is_named_with_its_place(change: tuple[str, str], expected: list[Any]) -> None:
+    assert refused(MCP.replace(*change)) == expected
 
 
 @pytest.mark.parametrize(
@@ -320,7 +356,7 @@ def test_the_documented_agent_without_what_is_to_come_is_accepted() -> None:
 words = st.sampled_from(
     ["apiVersion", "agent/v1", "orchestration/v1", "kind", "llm", "http", "pattern", "sequential", "parallel", "model", "steps",
      "branches", "join", "merge", "limits", "timeout", "60s", "retry", "metadata", "agents", "id", "agent", "in", "${input.x}",
-     "input_schema", "type", "flow", "tools", "provider", "embedded", "name", "url", "headers", "", "0", "x"]
+     "input_schema", "type", "flow", "tools", "tool", "server", "provider", "embedded", "name", "url", "headers", "", "0", "x"]
 )  # fmt: skip
 nested = st.recursive(
     st.none() | st.booleans() | st.integers(-10, 10**6) | st.floats(allow_nan=False, allow_infinity=False) | words,
@@ -329,7 +365,7 @@ nested = st.recursive(
 )
 
 
-@given(nested, st.sampled_from(["llm", "http", "sequential", "parallel"]))
+@given(nested, st.sampled_from(["llm", "http", "mcp", "sequential", "parallel"]))
 def test_any_structure_is_a_definition_or_refused_with_places(value: Any, kind: str) -> None:
     if isinstance(value, dict):
         value = {"apiVersion": "agent/v1", "kind": kind, "pattern": kind, **value}

@@ -29,6 +29,7 @@ class AgentErrorCode(StrEnum):
     URL_REFUSED = "url_refused"
     UNKNOWN_FUNCTION = "unknown_function"
     FUNCTION_FAILED = "function_failed"
+    TOOL_FAILED = "tool_failed"
     NOT_SUPPORTED_YET = "not_supported_yet"
 
 
@@ -39,6 +40,7 @@ _RETRYABLE = frozenset(
         AgentErrorCode.UNAVAILABLE,
         AgentErrorCode.INVALID_OUTPUT,
         AgentErrorCode.FUNCTION_FAILED,
+        AgentErrorCode.TOOL_FAILED,
     }
 )
 

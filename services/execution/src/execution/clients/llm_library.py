@@ -23,9 +23,9 @@ from pydantic_ai.output import OutputObjectDefinition, StructuredOutputMode
 from chassis.outbound import OutboundClient
 from execution.clients.agents import AgentCall, AgentError, AgentErrorCode
 from execution.clients.failures import outbound_error, status_error
+from execution.clients.library_transport import OutboundTransport
 from execution.clients.llm import Answer, Question
 from execution.clients.llm_models import AnyModel, key_headers, messages_of, opened, settings_of
-from execution.clients.llm_transport import OutboundTransport
 from execution.domain.documents import Json
 
 CHARACTERS_PER_TOKEN = 4

@@ -17,8 +17,8 @@ from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 
+from execution.clients.library_transport import OutboundTransport
 from execution.clients.llm import Question
-from execution.clients.llm_transport import OutboundTransport
 
 AnyModel: TypeAlias = OpenAIChatModel | AnthropicModel
 

@@ -1,4 +1,4 @@
-"""What an agent is made of, by kind: a language model with instructions, or somebody's HTTP endpoint."""
+"""What an agent is made of, by kind: a model with instructions, somebody's HTTP endpoint, a function, a tool."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from execution.domain.endpoints import HttpEndpoint
 from execution.domain.model_choices import KeyUse, ModelChoice
 from execution.domain.nodes import Effects
 from execution.domain.shapes import AgentLimits, Retry, Shape
+from execution.domain.tools import McpServer, ToolName
 
 MAX_INSTRUCTIONS_CHARACTERS = 32_000
 DEFAULT_TIMEOUT_SECONDS = 60.0
+
+EffectsName: TypeAlias = Literal["read", "idempotent", "write"]
 
 
 class PythonFunction(Shape):
@@ -73,7 +76,7 @@ class HttpAgent(AgentShape):
 
     kind: Literal["http"]
     http: HttpEndpoint
-    effects_name: Annotated[Literal["read", "idempotent", "write"], Field(alias="effects")] = "idempotent"
+    effects_name: Annotated[EffectsName, Field(alias="effects")] = "idempotent"
 
     @property
     def effects(self) -> Effects:
@@ -94,7 +97,7 @@ class PythonAgent(AgentShape):
 
     kind: Literal["python"]
     python: PythonFunction
-    effects_name: Annotated[Literal["read", "idempotent", "write"], Field(alias="effects")] = "idempotent"
+    effects_name: Annotated[EffectsName, Field(alias="effects")] = "idempotent"
 
     @property
     def effects(self) -> Effects:
@@ -107,7 +110,35 @@ class PythonAgent(AgentShape):
         return self.limits.timeout or DEFAULT_TIMEOUT_SECONDS
 
 
-AgentSpec: TypeAlias = LlmAgent | HttpAgent | PythonAgent
-AGENT_KINDS: dict[str, type[AgentSpec]] = {"llm": LlmAgent, "http": HttpAgent, "python": PythonAgent}
-LATER_AGENT_KINDS = ("mcp", "a2a")
+class McpAgent(AgentShape):
+    """One tool of a server of tools: `server: {url, credential?}, tool: search`.
+
+    Its input is the tool's arguments. Its output is what the tool says as data, else `{"text": ...}`. Whether a tool
+    may be called twice only its author knows, so `effects` is `write` unless the definition says otherwise.
+    """
+
+    kind: Literal["mcp"]
+    server: McpServer
+    tool: ToolName
+    effects_name: Annotated[EffectsName, Field(alias="effects")] = "write"
+
+    @property
+    def keys(self) -> tuple[KeyUse, ...]:
+        """The stored keys it names."""
+        return self.server.keys
+
+    @property
+    def effects(self) -> Effects:
+        """What a repeated call does to the world."""
+        return Effects(self.effects_name)
+
+    @property
+    def timeout_seconds(self) -> float:
+        """How long one attempt may take."""
+        return self.limits.timeout or DEFAULT_TIMEOUT_SECONDS
+
+
+AgentSpec: TypeAlias = LlmAgent | HttpAgent | PythonAgent | McpAgent
+AGENT_KINDS: dict[str, type[AgentSpec]] = {"llm": LlmAgent, "http": HttpAgent, "python": PythonAgent, "mcp": McpAgent}
+LATER_AGENT_KINDS = ("a2a",)
 LATER_AGENT_PARTS: tuple[tuple[str, ...], ...] = (("tools",), ("evals",))

@@ -12,6 +12,8 @@ from execution.domain.shapes import Name, Shape
 
 MAX_OUTPUT_TOKENS = 1_000_000
 MAX_FALLBACKS = 4
+ADDRESSED = ("openai-compatible", "mcp")
+"""Providers that are whoever answers at an address."""
 
 
 class KeyUse(NamedTuple):
@@ -70,12 +72,12 @@ def _unsaid(model: OneModel, values: dict[str, float]) -> dict[str, float]:
 
 
 def address_fault(provider: str, base_url: str | None) -> str:
-    """What is wrong with an address for this provider's models; empty when nothing is."""
-    if provider == "openai-compatible":
-        return "" if base_url is not None else "the provider openai-compatible needs a base_url"
+    """What is wrong with an address for this provider; empty when nothing is."""
+    if provider in ADDRESSED:
+        return "" if base_url is not None else f"the provider {provider} needs a base_url"
     if base_url is None or provider == "anthropic":
         return ""
-    return "base_url belongs to the providers openai-compatible and anthropic"
+    return f"the provider {provider} has no base_url"
 
 
 def may_receive(use: KeyUse, provider: str, base_url: str | None) -> bool:
