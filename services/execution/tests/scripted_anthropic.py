@@ -36,6 +36,16 @@ class ScriptedAnthropic:
         return await _stream(http, message, reply) if asked.body.get("stream") else web.json_response(message)
 
 
+_REASONS = {"stop": "end_turn"}
+
+
+def _calls(reply: Reply) -> list[dict[str, Any]]:
+    return [
+        {"type": "tool_use", "id": f"toolu_{number}", "name": name, "input": given}
+        for number, (name, given) in enumerate(reply.calls)
+    ]
+
+
 def _message(asked: Request, reply: Reply) -> dict[str, Any]:
     input_tokens, output_tokens = reply.usage or (0, 0)
     return {
@@ -43,8 +53,8 @@ def _message(asked: Request, reply: Reply) -> dict[str, Any]:
         "type": "message",
         "role": "assistant",
         "model": f"{asked.body['model']}-dated",
-        "content": [{"type": "text", "text": reply.text}],
-        "stop_reason": "end_turn" if reply.finish_reason == "stop" else reply.finish_reason,
+        "content": _calls(reply) or [{"type": "text", "text": reply.text}],
+        "stop_reason": _REASONS.get(reply.finish_reason, reply.finish_reason) if not reply.calls else "tool_use",
         "stop_sequence": None,
         "usage": {"input_tokens": input_tokens, "output_tokens": output_tokens},
     }

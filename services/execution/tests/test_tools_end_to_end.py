@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from services.execution.tests.model_stage import SECRET, Organization, World, make_world
 from services.execution.tests.scripted_mcp import Said
+from services.execution.tests.scripted_openai import Reply
 
 from remit_local.testing import Servers
 
@@ -72,3 +73,56 @@ async def test_a_key_of_another_server_is_not_sent(world: World) -> None:
     run = await here.run(agent="finder")
     assert (run["status"], run["error_code"]) == ("failed", "unauthorized"), run
     assert world.tools.messages == []
+
+
+SEARCHING = Reply(calls=(("search", {"q": "rivers"}),), usage=(20, 5))
+
+
+async def searcher(here: Organization, *, limits: str = "max_tokens: 20000", effects: str = "read") -> None:
+    source = f'mcp: {{url: "{here.world.tools.url}", credential: desk}}, tools: [search], effects: {effects}'
+    more = f"tools: [{{{source}}}]\nlimits: {{{limits}}}\nretry: {{max: 2, base: 1ms}}\n"
+    await here.credential(name="desk", provider="mcp", base_url=here.world.tools.url, secret="the-token-of-tools")
+    await here.agent(more=more)
+
+
+async def test_all_requests_of_an_attempt_are_booked_on_its_step(world: World) -> None:
+    here = await world.organization()
+    await here.price()
+    await searcher(here)
+    world.model.replies = [SEARCHING, Reply("In the south.", usage=(40, 6))]
+    run = await here.run()
+    assert (run["status"], run["output"], run["cost_usd_micros"]) == ("completed", {"text": "In the south."}, 71), run
+    steps = await here.steps(run)
+    assert [(step["input_tokens"], step["output_tokens"], step["cost_usd_micros"]) for step in steps] == [(60, 11, 71)]
+    assert {headers["authorization"] for headers in world.tools.headers} == {"Bearer the-token-of-tools"}
+    assert "the-token-of-tools" not in str([run, steps, await here.facts(), world.model.requests])
+
+
+async def test_an_attempt_that_fails_after_a_tool_is_paid_and_tried_again(world: World) -> None:
+    here = await world.organization()
+    await here.price()
+    await searcher(here)
+    world.model.replies = [SEARCHING, Reply(status=503), SEARCHING, Reply("found", usage=(40, 6))]
+    run = await here.run()
+    paid = [(step["error_code"], step["cost_usd_micros"]) for step in await here.steps(run)]
+    assert (run["status"], paid, run["cost_usd_micros"]) == ("completed", [("unavailable", 25), (None, 71)], 96), run
+
+
+async def test_an_attempt_that_has_written_is_not_tried_again(world: World) -> None:
+    here = await world.organization()
+    await here.price()
+    await searcher(here, effects="write")
+    world.model.replies = [SEARCHING, Reply(status=503)]
+    run = await here.run()
+    steps = await here.steps(run)
+    assert (run["status"], run["error_code"], len(steps)) == ("failed", "unavailable", 1), run
+    assert (steps[0]["effects"], len(world.tools.calls)) == ("write", 1)
+
+
+async def test_the_limit_of_an_agent_with_tools_is_held_against_caps(world: World) -> None:
+    here = await world.organization()
+    await here.price()
+    # Whatever it is asked, 20,000 tokens may cost 20,000 micro-dollars.
+    await searcher(here, limits='max_tokens: 20000, max_cost_usd: "0.019999"')
+    run = await here.run()
+    assert (run["status"], run["error_code"], world.model.requests) == ("failed", "max_cost", []), run

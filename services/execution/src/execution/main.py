@@ -50,7 +50,7 @@ def build(settings: Settings) -> Service:
     objects = open_objects(settings.object_directory, keyring)
     signals = RunSignals(settings.database_url.get_secret_value())
     to_models, to_others = _outbound(settings, with_embedded=True), _outbound(settings, with_embedded=False)
-    models = LlmRunner(to_models, embedded=_embedded(settings))
+    models = LlmRunner(to_models, embedded=_embedded(settings), to_tools=to_others)
     runners: dict[str, AgentRunner] = {
         "llm": models,
         "http": HttpRunner(to_others),

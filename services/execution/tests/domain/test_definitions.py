@@ -178,7 +178,7 @@ def test_agents_of_a_file_are_checked_and_kept_apart() -> None:
             ("provider: embedded", f"provider: embedded, fallback: [{', '.join(['{provider: embedded}'] * 5)}]"),
             [(3, "model.fallback", "invalid_value")],
         ),
-        (("retry:", "tools: [{mcp: github}]\nretry:"), [(7, "tools", "not_supported_yet")]),
+        (("retry:", "strategy: json_action\nretry:"), [(7, "strategy", "invalid_value")]),
         (("retry:", "evals: [{name: smoke}]\nretry:"), [(7, "evals", "not_supported_yet")]),
         (("instructions:", "instruction:"), [(4, "instruction", "unknown_key")]),
         (("temperature: 0", "temperature: hot"), [(3, "model.temperature", "invalid_value")]),
@@ -347,10 +347,75 @@ def test_the_documented_agent_without_what_is_to_come_is_accepted() -> None:
         + 'evals: [{name: smoke, input: {topic: x}, expect: "true"}]\n'
     )
     assert [(path, code) for _, path, code in refused(later)] == [
-        ("tools", "not_supported_yet"),
+        ("tools[0]", "not_supported_yet"),
+        ("tools[1]", "not_supported_yet"),
         ("evals", "not_supported_yet"),
     ]
     assert parse_agent(AGENT + "tools: []\nevals: []\n").spec == parse_agent(AGENT).spec
+
+
+TOOLS = """\
+apiVersion: agent/v1
+kind: llm
+model: {provider: openai, name: gpt-5-mini, credential: mine, max_output_tokens: 100}
+tools:
+  - {mcp: {url: "https://a.example.com/mcp", credential: a}, tools: [search, pages/read], effects: read}
+  - {mcp: {url: "https://b.example.com/mcp"}, tools: [remove], effects: idempotent}
+limits: {max_tokens: 20000, max_tool_calls: 5}
+"""
+
+
+def test_an_agent_with_tools() -> None:
+    spec = parse_agent(TOOLS).spec
+    assert isinstance(spec, LlmAgent)
+    assert [(source.mcp.url, source.tools, source.effects) for source in spec.tools] == [
+        ("https://a.example.com/mcp", ["search", "pages/read"], Effects.READ),
+        ("https://b.example.com/mcp", ["remove"], Effects.IDEMPOTENT),
+    ]
+    assert (spec.strategy, spec.max_tool_calls, spec.effects) == ("native", 5, Effects.IDEMPOTENT)
+    assert [(key.name, key.provider) for key in spec.keys] == [("mine", "openai"), ("a", "mcp")]
+    written = parse_agent(TOOLS.replace(", effects: idempotent", "").replace(", max_tool_calls: 5", "")).spec
+    assert isinstance(written, LlmAgent)
+    assert (written.effects, written.max_tool_calls) == (Effects.WRITE, 20)
+
+
+def test_what_an_agent_with_tools_may_use_is_its_limit_and_not_its_first_question() -> None:
+    spec, plain = parse_agent(TOOLS).spec, parse_agent(AGENT).spec
+    assert isinstance(spec, LlmAgent)
+    assert isinstance(plain, LlmAgent)
+    # Five calls of tools, an answer and two corrections are eight answers of a hundred tokens.
+    assert spec.most_used(spec.model, 7, spec.most_tokens(7, None)) == [(19_200, 800), (20_000, 0)]
+    assert plain.most_used(plain.model, 7, plain.most_tokens(7, None)) == [(7, 60)]
+    # What is left of a run's tokens is enough while a first question fits in; else the run has to stop.
+    assert [spec.most_tokens(7, left) for left in (30_000, 5_000, 107, 106)] == [20_000, 5_000, 107, 20_000]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("max_tokens: 20000, ", ""), [(7, "limits.max_tokens", "missing_key")]),
+        (("tools: [remove]", "tools: [search]"), [(6, "tools[1].tools[0]", "duplicate_id")]),
+        (("tools: [remove]", "tools: [pages_read]"), [(6, "tools[1].tools[0]", "duplicate_id")]),
+        (("tools: [remove]", "tools: []"), [(6, "tools[1].tools", "invalid_value")]),
+        (
+            ("tools: [remove]", "tool: remove"),
+            [(6, "tools[1].tool", "unknown_key"), (6, "tools[1].tools", "missing_key")],
+        ),
+        (('"https://b', '"mailto:b'), [(6, "tools[1].mcp.url", "invalid_value")]),
+        (("effects: read", "effects: all"), [(5, "tools[0].effects", "invalid_value")]),
+        (("limits:", "strategy: guess\nlimits:"), [(7, "strategy", "invalid_value")]),
+        (
+            ("provider: openai, name: gpt-5-mini, credential: mine", "provider: embedded"),
+            [(5, "tools", "invalid_value")],
+        ),
+        (
+            ("max_output_tokens: 100", "fallback: [{provider: embedded}]"),
+            [(5, "tools", "invalid_value")],
+        ),
+    ],
+)
+def test_each_fault_of_tools_is_named_with_its_place(change: tuple[str, str], expected: list[Any]) -> None:
+    assert sorted(refused(TOOLS.replace(*change))) == sorted(expected)
 
 
 words = st.sampled_from(

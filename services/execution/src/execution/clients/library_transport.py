@@ -18,10 +18,19 @@ SENT_PREFIX = "mcp-"
 class OutboundTransport(httpx2.AsyncBaseTransport):
     """Sends one call's requests under the outbound rules, with the stored key, and remembers how it failed.
 
-    `seconds` bound all of them together. Nobody listens to what a server might say unasked.
+    `seconds` bound all of them together. Nobody listens to what a server might say unasked. A library whose own tasks
+    would take everybody along when a request fails is not `told`: it is answered with an error, or with half a body.
     """
 
-    def __init__(self, outbound: OutboundClient, *, seconds: float, traceparent: str, own: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        outbound: OutboundClient,
+        *,
+        seconds: float,
+        traceparent: str,
+        own: Mapping[str, str],
+        is_told: bool = True,
+    ) -> None:
         self.failure: OutboundFailedError | OutboundRefusedError | None = None
         self.status = 0
         """What the last request was answered with."""
@@ -30,6 +39,7 @@ class OutboundTransport(httpx2.AsyncBaseTransport):
         self._end = asyncio.get_running_loop().time() + seconds
         self._traceparent = traceparent
         self._own = {"User-Agent": "remit", **own}
+        self.is_told = is_told
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """The endpoint's answer, read as it arrives."""
@@ -47,6 +57,8 @@ class OutboundTransport(httpx2.AsyncBaseTransport):
             )
         except (OutboundFailedError, OutboundRefusedError) as error:
             self.failure = self.failure or error
+            if not self.is_told:
+                return httpx2.Response(503)
             raise httpx2.ConnectError(error.code, request=request) from error
         if request.method != "DELETE":
             self.status, self.headers = stream.status, stream.headers
@@ -71,7 +83,8 @@ class _Body(httpx2.AsyncByteStream):
                 yield chunk
         except OutboundFailedError as error:
             self._transport.failure = self._transport.failure or error
-            raise httpx2.ReadError(error.code) from error
+            if self._transport.is_told:
+                raise httpx2.ReadError(error.code) from error
 
     async def aclose(self) -> None:
         self._stream.close()

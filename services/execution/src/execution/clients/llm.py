@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TypeAlias
+from functools import lru_cache, partial
+from typing import Any, TypeAlias
 
 from chassis.outbound import OutboundClient
-from execution.clients.agents import AgentCall, AgentError, AgentErrorCode, AgentResult
+from execution.clients.agents import AgentCall, AgentError, AgentErrorCode, AgentResult, Calls
 from execution.domain.agents import LlmAgent
 from execution.domain.documents import Json
 from execution.domain.expressions import ExpressionError
@@ -19,6 +19,7 @@ from execution.domain.templates import Template, compile_template, text_of
 
 PUBLIC_URLS = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
 
+OWN_SHARE = 0.97
 _OUT_OF_REACH = frozenset({AgentErrorCode.TIMEOUT, AgentErrorCode.RATE_LIMITED, AgentErrorCode.UNAVAILABLE})
 
 
@@ -56,6 +57,8 @@ class Answer:
     output_tokens: int
     answered_by: str
     usage_estimated: bool
+    calls: Calls = ()
+    """Tokens of input and output of each request, where there may have been more than one."""
 
 
 Ask: TypeAlias = Callable[[Question, AgentCall, OutboundClient], Awaitable[Answer]]
@@ -64,8 +67,10 @@ Ask: TypeAlias = Callable[[Question, AgentCall, OutboundClient], Awaitable[Answe
 class LlmRunner:
     """Asks language models; the library that speaks to them is loaded by `warm` or by the first call."""
 
-    def __init__(self, outbound: OutboundClient, *, embedded: Endpoint | None = None) -> None:
-        self._outbound = outbound
+    def __init__(
+        self, outbound: OutboundClient, *, embedded: Endpoint | None = None, to_tools: OutboundClient | None = None
+    ) -> None:
+        self._outbound, self._to_tools = outbound, to_tools or outbound
         self._embedded = embedded
         self._ask: Ask | None = None
         self._loading = asyncio.Lock()
@@ -82,7 +87,23 @@ class LlmRunner:
         # All of them, before any is asked: what is wrong with the second is no matter of whether the first answers.
         questions = [self._question(call, spec, model) for model in spec.model.in_turn]
         ask = self._ask or await self._loaded()
+        if spec.tools:
+            return await self._with_tools(questions, call, spec)
         return await _first_answer(questions, call, ask, self._outbound)
+
+    async def _with_tools(self, questions: Sequence[Question], call: AgentCall, spec: LlmAgent) -> AgentResult:
+        loop = asyncio.get_running_loop()
+        # What was used and done is told only by a call that ends by itself, so it ends before it is ended.
+        end = loop.time() + call.deadline_seconds * OWN_SHARE
+        open_toolbox, ask = await asyncio.to_thread(_load_tools)
+        async with open_toolbox(spec, call, self._to_tools, end - loop.time()) as toolbox:
+            left = replace(call, deadline_seconds=max(0.0, end - loop.time()))
+            try:
+                return await _first_answer(questions, left, partial(ask, spec=spec, toolbox=toolbox), self._outbound)
+            except AgentError as error:
+                # What a tool has done, another attempt would do again.
+                error.retryable = error.retryable and not toolbox.has_written
+                raise
 
     async def _loaded(self) -> Ask:
         async with self._loading:
@@ -174,15 +195,24 @@ def _load() -> Ask:
     return ask
 
 
+def _load_tools() -> tuple[Any, Any]:
+    from execution.clients.llm_tools import ask_with_tools  # noqa: PLC0415  (as above)
+    from execution.clients.toolbox import open_toolbox  # noqa: PLC0415
+
+    return open_toolbox, ask_with_tools
+
+
 def _result(question: Question, answer: Answer) -> AgentResult:
     output_problems = validate_input(question.output_schema, answer.output)
     if output_problems:
-        raise AgentError(
+        error = AgentError(
             AgentErrorCode.INVALID_OUTPUT,
             f"The model's answer does not fit output_schema at {output_problems[0].path or 'its root'}.",
             input_tokens=answer.input_tokens,
             output_tokens=answer.output_tokens,
         )
+        error.calls = answer.calls
+        raise error
     return AgentResult(
         output=answer.output,
         input_tokens=answer.input_tokens,
@@ -190,5 +220,6 @@ def _result(question: Question, answer: Answer) -> AgentResult:
         provider=question.provider,
         model=question.model,
         answered_by=answer.answered_by,
+        calls=answer.calls,
         usage_estimated=answer.usage_estimated,
     )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import orjson
 from pydantic_ai import AgentRunError, UserError
 from pydantic_ai import exceptions as failed
 from pydantic_ai.direct import model_request, model_request_stream
 from pydantic_ai.messages import (
+    AgentStreamEvent,
     ModelResponse,
-    ModelResponseStreamEvent,
     PartDeltaEvent,
     PartStartEvent,
     TextPart,
@@ -31,6 +32,7 @@ from execution.domain.documents import Json
 CHARACTERS_PER_TOKEN = 4
 _VALUE = "value"
 _NOT_ASKED_FOR = "The model's answer is not what was asked for."
+_REFUSED = "The model or its provider declined to answer."
 _CONTEXT = "The input is above the model's context window."
 _LLAMA_CONTEXT = "exceed_context_size_error"  # how llama.cpp says it, which the library does not tell apart yet
 _REASONS: tuple[tuple[type[Exception], AgentErrorCode, str], ...] = (
@@ -40,6 +42,12 @@ _REASONS: tuple[tuple[type[Exception], AgentErrorCode, str], ...] = (
         AgentErrorCode.TOO_LARGE,
         "The input is above the model's context window.",
     ),
+    (
+        failed.UsageLimitExceeded,
+        AgentErrorCode.MAX_TOOL_CALLS,
+        "The model asked for more tool calls than it may make.",
+    ),
+    (failed.ContentFilterError, AgentErrorCode.REFUSED, _REFUSED),
     (UserError, AgentErrorCode.INVALID_OUTPUT_SCHEMA, "The provider's library cannot express this output_schema."),
 )
 
@@ -52,25 +60,32 @@ async def ask(question: Question, call: AgentCall, outbound: OutboundClient) -> 
     transport = OutboundTransport(
         outbound, seconds=call.deadline_seconds, traceparent=call.traceparent, own=key_headers(question)
     )
-    try:
+    with translated(transport):
         async with asyncio.timeout(call.deadline_seconds), opened(question, transport) as model:
             response = await _response(question, model, call.on_delta)
+    return _answer(question, response)
+
+
+@contextmanager
+def translated(transport: OutboundTransport) -> Iterator[None]:
+    """Whatever the library raises leaves as AgentError."""
+    try:
+        yield
     except (AgentRunError, UserError, TimeoutError) as error:
         raise _reason(error, transport) from None
     except (AttributeError, TypeError):
         # Anthropic's SDK takes whatever JSON it is sent for an answer, and the library stumbles over what is missing.
         raise AgentError(AgentErrorCode.INVALID_OUTPUT, _NOT_ASKED_FOR) from None
-    return _answer(question, response)
 
 
 async def _response(question: Question, model: AnyModel, on_delta: Callable[[str], None] | None) -> ModelResponse:
     messages, settings = messages_of(question), settings_of(question, model)
-    shape = _shape(question.output_schema, model)
+    shape = shape_of(question.output_schema, model)
     if on_delta is None:
         return await model_request(model, messages, model_settings=settings, model_request_parameters=shape)
     async with model_request_stream(model, messages, model_settings=settings, model_request_parameters=shape) as stream:
         async for event in stream:
-            if text := _new_text(event):
+            if text := new_text(event):
                 on_delta(text)
         return stream.get()
 
@@ -81,16 +96,18 @@ def _answer(question: Question, response: ModelResponse) -> Answer:
     estimated = used == (0, 0)
     input_tokens, output_tokens = _estimate(question, text) if estimated else used
     try:
-        output = _output(question, response, text)
+        output = output_of(question, response)
     except AgentError as error:
         error.input_tokens, error.output_tokens = input_tokens, output_tokens
         raise
     return Answer(output, input_tokens, output_tokens, response.model_name or "", estimated)
 
 
-def _output(question: Question, response: ModelResponse, text: str) -> Json:
+def output_of(question: Question, response: ModelResponse) -> Json:
+    """What the response says: its text, or the value that the schema asks for; AgentError when it is neither."""
+    text = response.text or ""
     if response.finish_reason == "content_filter":
-        raise AgentError(AgentErrorCode.REFUSED, "The model or its provider declined to answer.")
+        raise AgentError(AgentErrorCode.REFUSED, _REFUSED)
     if question.output_schema is None and text:
         return {"text": text}
     try:
@@ -107,7 +124,8 @@ def _is_wrapped(schema: dict[str, Json] | None) -> bool:
     return schema is not None and schema.get("type") != "object"
 
 
-def _shape(schema: dict[str, Json] | None, model: AnyModel) -> ModelRequestParameters:
+def shape_of(schema: dict[str, Json] | None, model: AnyModel) -> ModelRequestParameters:
+    """How a model is told of the schema of its answer."""
     if schema is None:
         return ModelRequestParameters()
     sent = dict(schema)
@@ -124,7 +142,8 @@ def _shape(schema: dict[str, Json] | None, model: AnyModel) -> ModelRequestParam
     return ModelRequestParameters(output_mode=mode, output_object=OutputObjectDefinition(sent, name="answer"))
 
 
-def _new_text(event: ModelResponseStreamEvent) -> str:
+def new_text(event: AgentStreamEvent) -> str:
+    """The text that an event adds to the answer."""
     if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart):
         return event.part.content
     if isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):

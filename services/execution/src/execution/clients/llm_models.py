@@ -55,11 +55,19 @@ def settings_of(question: Question, model: AnyModel) -> ModelSettings:
     return settings
 
 
+def prompts_of(question: Question) -> tuple[str, str]:
+    """What the model reads from a user, and as its instructions.
+
+    Anthropic's protocol wants a user's message, so there instructions alone become one.
+    """
+    if not question.prompt and question.provider == "anthropic":
+        return question.instructions, ""
+    return question.prompt, question.instructions
+
+
 def messages_of(question: Question) -> list[ModelMessage]:
-    """What the model reads first; Anthropic's protocol wants a user's message, so instructions alone become one."""
-    prompt, instructions = question.prompt, question.instructions
-    if not prompt and question.provider == "anthropic":
-        prompt, instructions = instructions, ""
+    """The same as the first message of a conversation."""
+    prompt, instructions = prompts_of(question)
     parts = [UserPromptPart(prompt)] if prompt else []
     return [ModelRequest(parts=parts, instructions=instructions or None)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import NamedTuple, Protocol, cast
 
 import httpx2
@@ -71,15 +71,16 @@ class ToolAnswer(NamedTuple):
 class ToolServer:
     """One session with a server of tools."""
 
-    def __init__(self, session: ClientSession) -> None:
-        self._session = session
+    def __init__(self, session: ClientSession, transport: OutboundTransport) -> None:
+        self._session, self._transport = session, transport
 
     async def tools(self) -> list[ToolDescription]:
         """The tools it has, as it lists them now."""
         found: list[ToolDescription] = []
         cursor = None
         for _ in range(MAX_LIST_PAGES):
-            page = await self._session.list_tools(params=PaginatedRequestParams(cursor=cursor))
+            with _translated(self._transport):
+                page = await self._session.list_tools(params=PaginatedRequestParams(cursor=cursor))
             found += [ToolDescription(each.name, each.description or "", each.input_schema) for each in page.tools]
             cursor = page.next_cursor
             if cursor is None:
@@ -91,7 +92,8 @@ class ToolServer:
         meta = cast("RequestParamsMeta", {IDEMPOTENCY_KEY: key})
         parameters = CallToolRequestParams(name=tool, arguments=arguments, meta=meta)
         # Not by `call_tool`, which lists the tools and runs the server's own schema, in Python, over the answer.
-        result = await self._session.send_request(CallToolRequest(params=parameters), CallToolResult)
+        with _translated(self._transport):
+            result = await self._session.send_request(CallToolRequest(params=parameters), CallToolResult)
         texts = list(_texts(result))
         return ToolAnswer(
             result.structured_content, "\n".join(texts), len(texts) < len(result.content), result.is_error
@@ -115,15 +117,23 @@ async def connected(
     """A session with the server for one attempt; whatever goes wrong in it leaves as AgentError."""
     key = call.credentials.get(server.credential or "")
     own = {"Authorization": f"Bearer {key}"} if key else {}
-    transport = OutboundTransport(outbound, seconds=seconds, traceparent=call.traceparent, own=own)
-    try:
+    transport = OutboundTransport(outbound, seconds=seconds, traceparent=call.traceparent, own=own, is_told=False)
+    with _translated(transport):
         async with (
             httpx2.AsyncClient(transport=transport, trust_env=False, timeout=None) as http,
             streamable_http_client(server.url, http_client=http, max_sse_event_size=MAX_BYTES) as (read, write),
             ClientSession(read, write, client_info=_CLIENT) as session,
         ):
             await _agree(session)
-            yield ToolServer(session)
+            transport.failure = None
+            yield ToolServer(session, transport)
+
+
+@contextmanager
+def _translated(transport: OutboundTransport) -> Iterator[None]:
+    """Whatever the library raises leaves as AgentError, and what is ours as it is."""
+    try:
+        yield
     except Exception as error:  # noqa: BLE001  (the library's tasks end in groups of whatever broke them)
         causes = list(_leaves(error))
         raise next(filter(_is_ours, causes), None) or _reason(causes, transport) from None

@@ -7,15 +7,16 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field
 
 from execution.domain.endpoints import HttpEndpoint
-from execution.domain.model_choices import KeyUse, ModelChoice
+from execution.domain.model_choices import KeyUse, ModelChoice, OneModel
 from execution.domain.nodes import Effects
 from execution.domain.shapes import AgentLimits, Retry, Shape
-from execution.domain.tools import McpServer, ToolName
+from execution.domain.tools import MAX_SOURCES, EffectsName, McpServer, ToolName, ToolSource, gravest
 
 MAX_INSTRUCTIONS_CHARACTERS = 32_000
 DEFAULT_TIMEOUT_SECONDS = 60.0
-
-EffectsName: TypeAlias = Literal["read", "idempotent", "write"]
+DEFAULT_TOOL_CALLS = 20
+CORRECTIONS = 2
+"""How often in one attempt a model may be told that a call of its is none."""
 
 
 class PythonFunction(Shape):
@@ -42,27 +43,59 @@ class AgentShape(Shape):
 class LlmAgent(AgentShape):
     """A language model with instructions, whose holes (`${input.topic}`) are filled from declared inputs only.
 
-    Without `output_schema` its output is `{"text": ...}`; with one, the value the schema describes.
+    Without `output_schema` its output is `{"text": ...}`; with one, the value the schema describes. With `tools` it may
+    call them before it answers: by the provider's own tool calls (`strategy: native`), or, for models without, by
+    answers forced into a schema (`json_action`).
     """
 
     kind: Literal["llm"]
     model: ModelChoice
     instructions: Annotated[str, Field(max_length=MAX_INSTRUCTIONS_CHARACTERS)] = ""
+    tools: Annotated[list[ToolSource], Field(max_length=MAX_SOURCES)] = []
+    strategy: Literal["native", "json_action"] = "native"
 
     @property
     def keys(self) -> tuple[KeyUse, ...]:
         """The stored keys it names."""
-        return self.model.keys
+        return (*self.model.keys, *(key for source in self.tools for key in source.mcp.keys))
 
     @property
     def effects(self) -> Effects:
-        """A model changes nothing outside: asking it twice costs twice and no more."""
-        return Effects.READ
+        """A model changes nothing outside, its tools may: asking it twice may call each of them twice."""
+        return gravest([source.effects for source in self.tools])
 
     @property
     def timeout_seconds(self) -> float:
         """How long one attempt may take."""
         return self.limits.timeout or DEFAULT_TIMEOUT_SECONDS
+
+    @property
+    def max_tool_calls(self) -> int:
+        """How often one attempt may call tools."""
+        limit = self.limits.max_tool_calls
+        return DEFAULT_TOOL_CALLS if limit is None else limit
+
+    @property
+    def max_model_calls(self) -> int:
+        """How often one attempt may ask a model."""
+        return self.max_tool_calls + 1 + CORRECTIONS if self.tools else 1
+
+    def most_tokens(self, asked: int, left: int | None) -> int:
+        """The most that the requests of one attempt may use together; 0 for the one request of an agent without tools.
+
+        It is the agent's limit, or what is `left` of the run's where at least the first question fits in there.
+        """
+        if not self.tools or self.limits.max_tokens is None:
+            return 0
+        first = asked + max(model.max_output_tokens for model in self.model.in_turn)
+        return self.limits.max_tokens if left is None or left < first else min(self.limits.max_tokens, left)
+
+    def most_used(self, model: OneModel, asked: int, most: int) -> list[tuple[int, int]]:
+        """The most tokens of input and of output that an attempt may use; one of them is the dearest."""
+        if not most:
+            return [(asked, model.max_output_tokens)]
+        answers = min(most, self.max_model_calls * model.max_output_tokens)
+        return [(most - answers, answers), (most, 0)]
 
 
 class HttpAgent(AgentShape):
@@ -141,4 +174,4 @@ class McpAgent(AgentShape):
 AgentSpec: TypeAlias = LlmAgent | HttpAgent | PythonAgent | McpAgent
 AGENT_KINDS: dict[str, type[AgentSpec]] = {"llm": LlmAgent, "http": HttpAgent, "python": PythonAgent, "mcp": McpAgent}
 LATER_AGENT_KINDS = ("a2a",)
-LATER_AGENT_PARTS: tuple[tuple[str, ...], ...] = (("tools",), ("evals",))
+LATER_AGENT_PARTS: tuple[tuple[str, ...], ...] = (("evals",),)

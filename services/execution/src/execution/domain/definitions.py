@@ -36,7 +36,7 @@ Spec = TypeVar("Spec")
 AnyShape = TypeVar("AnyShape", bound=BaseModel)
 
 MAX_ALIASES = 200
-_CODES = {"extra_forbidden": "unknown_key", "missing": "missing_key"}
+_CODES = {"extra_forbidden": "unknown_key", "missing": "missing_key", NOT_SUPPORTED_YET: NOT_SUPPORTED_YET}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from chassis.ids import new_id
 from chassis.objects import INLINE_BYTES, Objects
 from chassis.telemetry import logger, span
 from execution.clients.agents import AgentCall, AgentError, AgentErrorCode, AgentResult, AgentRunner
+from execution.domain.agents import LlmAgent
 from execution.domain.documents import Json
 from execution.domain.interpreter import Ready, StepKey
 from execution.domain.nodes import AgentNode
@@ -54,6 +55,10 @@ class Attempt:
     agent: AgentVersion | None
     seconds: float
     """How long the call may take."""
+    tokens_left: int | None = None
+    """How many the run may still use; None: as many as it likes."""
+    max_tokens: int = 0
+    """The most that all requests to models may use together; 0 where there is only one."""
     effects: str = "read"
     delay: float = 0.0
     """Seconds to wait before the call."""
@@ -161,16 +166,23 @@ class Attempts:
 
     async def _price(self, attempt: Attempt, agent: AgentVersion, tokens: int) -> None:
         """Note what each model costs and estimate by the dearest: it is not known yet which one will answer."""
-        run, costs = attempt.run, [0]
+        spec, costs, most = agent.spec, [0], [0]
+        if not isinstance(spec, LlmAgent):
+            return
+        attempt.max_tokens = spec.most_tokens(tokens, attempt.tokens_left)
         try:
             for model in agent.models:
-                price = await self._prices.price_of(run.organization_id, model.provider, model.name, attempt.started_at)
+                price = await self._prices.price_of(
+                    attempt.run.organization_id, model.provider, model.name, attempt.started_at
+                )
                 attempt.prices[model.provider, model.name] = price
-                costs.append(price.highest_cost_usd_micros(tokens, model.max_output_tokens))
+                for used in spec.most_used(model, tokens, attempt.max_tokens):
+                    costs.append(price.highest_cost_usd_micros(*used))
+                    most.append(sum(used))
         except UnknownPriceError as error:
             attempt.fail(error.code, error.detail)
             return
-        attempt.estimate = Usage(cost_usd_micros=max(costs), tokens=tokens + agent.max_output_tokens, steps=1)
+        attempt.estimate = Usage(cost_usd_micros=max(costs), tokens=max(most), steps=1)
 
     async def keep(self, run: ClaimedRun, value: Json) -> Stored:
         """The value's JSON, in the row or as an object; TooLargeError when neither holds it."""
@@ -200,6 +212,7 @@ def _call(attempt: Attempt, agent: AgentVersion, credentials: dict[str, str]) ->
         input=attempt.ready.input,
         deadline_seconds=attempt.seconds,
         max_output_tokens=agent.max_output_tokens,
+        max_tokens=attempt.max_tokens,
         traceparent=attempt.run.traceparent,
         credentials=credentials,
     )
@@ -217,7 +230,8 @@ def _count(attempt: Attempt, used: AgentResult | AgentError) -> None:
     """Book the tokens at the price of the model that used them."""
     if (used.provider, used.model) in attempt.prices:
         attempt.asked = used.provider, used.model
-    attempt.input_tokens = min(used.input_tokens, MAX_TOKENS_PER_CALL)
-    attempt.output_tokens = min(used.output_tokens, MAX_TOKENS_PER_CALL)
+    calls = used.calls or ((used.input_tokens, used.output_tokens),)
+    calls = tuple((min(asked, MAX_TOKENS_PER_CALL), min(answered, MAX_TOKENS_PER_CALL)) for asked, answered in calls)
+    attempt.input_tokens, attempt.output_tokens = (sum(side) for side in zip(*calls, strict=True))
     if attempt.price is not None:
-        attempt.cost_usd_micros = attempt.price.cost_usd_micros(attempt.input_tokens, attempt.output_tokens)
+        attempt.cost_usd_micros = attempt.price.cost_of_calls(calls)
