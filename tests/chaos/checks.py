@@ -17,7 +17,9 @@ from contracts.catalog import SERVICES
 
 MAX_SHOWN = 5
 RUNS = "select id::text, organization_id::text, status, output, error_code, stop_reason, cost_usd_micros from run"
-STEPS = "select run_id::text, node, iteration, attempt, status, model_name, created_at from step"
+STEPS = """select run_id::text, node, iteration, attempt, status, effects, error_code, model_name, updated_at from step
+where kind = 'agent'"""
+DECIDED_RETRY = "decided_retry"
 FACTS = "select epoch, sequence, id from fact_log order by sequence"
 ENTRIES = "select producer, epoch, sequence, id from entry order by producer, sequence, id"
 LEAVES = """select organization_id, count(*) as entries, count(distinct leaf_index) as leaves, max(leaf_index) as last,
@@ -55,24 +57,28 @@ async def check_runs(
 
 
 async def check_calls(platform: Platform, calls: Sequence[Call]) -> list[str]:
-    """No call arrived for a step that was committed, and none is missing.
+    """No call arrived for a step that was committed, none is missing, and no write was called for twice.
 
     Committed means: when the transaction began that stored the step's last attempt.
     """
     ended: dict[str, datetime] = {}
-    attempts: dict[str, int] = defaultdict(int)
+    attempts: Counter[str] = Counter()
+    writes: set[str] = set()
     for row in await platform.query("execution", STEPS):
         if row["model_name"] or row["status"] not in ("completed", "failed"):
             continue
         key = f"{row['run_id']}:{row['node']}:{row['iteration']}"
-        attempts[key] = max(attempts[key], row["attempt"])
-        ended[key] = max(row["created_at"], ended.get(key, row["created_at"]))
+        attempts[key] += row["error_code"] != DECIDED_RETRY  # a person saw that this one's call was never made
+        ended[key] = max(row["updated_at"], ended.get(key, row["updated_at"]))
+        if row["effects"] == "write":
+            writes.add(key)
     found = [
         f"call {call.key} came {call.at - ended[call.key].timestamp():.3f} s after its step was stored"
         for call in calls
         if call.key in ended and call.at > ended[call.key].timestamp()
     ]
     asked = Counter(call.key for call in calls)
+    found += [f"write {key} was done {asked[key]} times" for key in writes if asked[key] > 1]
     found += [f"call {key} has no step" for key in asked.keys() - ended.keys()]
     return found + [f"step {key} ended without its calls" for key, most in attempts.items() if asked[key] < most]
 

@@ -1,4 +1,4 @@
-"""Options of `./dev chaos`: how many kills, and the seed that every choice follows from."""
+"""Options of `./dev chaos`: how many faults, and the seed that every choice follows from."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos")
-    group.addoption("--kills", type=int, default=20, help="processes to kill; nine kinds, each as often as the others")
+    group.addoption("--faults", type=int, default=40, help="faults to do; fourteen kinds, each as often as the others")
     group.addoption("--seed", type=int, default=1, help="what every choice follows from")
     group.addoption("--runs", type=int, default=500, help="runs to start, half of them for each organization")
 
 
 @pytest.fixture(scope="session")
-def kills(request: pytest.FixtureRequest) -> int:
-    return int(request.config.getoption("--kills"))
+def faults(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--faults"))
 
 
 @pytest.fixture(scope="session")

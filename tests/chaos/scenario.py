@@ -14,10 +14,11 @@ from execution.clients.llm import prompt_of
 from execution.domain.compiler import compile_agent, compile_orchestration
 from execution.domain.definitions import parse_agent, parse_orchestration
 from execution.domain.graph import Graph
-from execution.domain.interpreter import Finished, Outcome, Ready, StepKey, next_work
-from execution.domain.nodes import AgentNode
+from execution.domain.interpreter import Finished, next_work
+from execution.domain.nodes import AgentNode, Wait, WaitNode
 from execution.domain.runs import StepStatus
 from execution.domain.schemas import validate_input
+from execution.domain.walk import Outcome, Ready, StepKey
 
 PICKY = {
     "type": "object",
@@ -31,7 +32,10 @@ AGENTS = {
     "worker": _HTTP,
     "checker": _HTTP + f"retry: {{max: 1}}\noutput_schema: {orjson.dumps(PICKY).decode()}\n",
     "thinker": "apiVersion: agent/v1\nkind: llm\nmodel: {provider: embedded, max_output_tokens: 64}\n",
+    "payer": _HTTP + "effects: write\n",
 }
+PAYLOAD = {"text": "as agreed"}
+"""What every signal says."""
 ORCHESTRATIONS = {
     "sequence": """
 pattern: sequential
@@ -65,6 +69,57 @@ branches:
 join: {mode: all, on_branch_error: skip}
 merge: {agent: worker}
 """,
+    "routed": """
+pattern: router
+classifier: {expr: 'input.number % 2 == 0 ? "even" : "odd"'}
+routes:
+  even: {agent: worker}
+  odd: {agent: checker, in: {number: "${input.number}"}}
+""",
+    "mapped": """
+pattern: map_reduce
+over: "${input.words}"
+as: word
+map: {agent: worker, in: {word: "${word}"}}
+concurrency: 3
+reduce: {agent: worker, in: {all: "${previous}"}}
+""",
+    "repeated": """
+pattern: loop_until
+body: {agent: worker, in: {before: "${previous}"}}
+judge: {expr: 'steps.body.output.text < "4"'}
+max_iterations: 4
+on_exhausted: return_best
+""",
+    "paid": """
+pattern: sequential
+steps:
+  - {id: draft, agent: worker}
+  - {id: pay, agent: payer, in: {text: "${steps.draft.output.text}"}}
+  - {id: book, agent: worker, in: {paid: "${steps.pay.output.text}"}}
+""",
+    "approved": """
+pattern: approval
+before: {agent: payer}
+approvers: {roles: [org_owner]}
+bind: [topic]
+""",
+    "graph": """
+pattern: graph
+nodes:
+  - {id: read, agent: worker, in: {topic: "${input.topic}"}}
+  - {id: pause, timer: {for: 700ms}}
+  - {id: agreed, signal: {name: agreed}}
+  - {id: left, agent: worker, in: {agreed: "${steps.agreed.output.text}"}}
+  - {id: right, agent: thinker, in: {text: "${steps.read.output.text}"}}
+  - {id: sum, agent: worker}
+edges:
+  - {from: read, to: pause}
+  - {from: pause, to: right}
+  - {from: agreed, to: left}
+  - {from: left, to: sum}
+  - {from: right, to: sum, when: steps.right.output.text < "c"}
+""",
 }
 ALONE = "worker"
 """The agent that is also run by itself."""
@@ -97,7 +152,8 @@ def planned_runs(count: int, chance: random.Random) -> list[PlannedRun]:
     runs = []
     for number in range(count):
         kind = chance.choice(kinds)
-        value = {"topic": f"topic {chance.randrange(1_000_000)}", "number": number}
+        words = [f"word {chance.randrange(100)}" for _ in range(chance.randrange(5))]
+        value = {"topic": f"topic {chance.randrange(1_000_000)}", "number": number, "words": words}
         subject = {"agent": kind} if kind == ALONE else {"orchestration": kind}
         runs.append(PlannedRun(number % 2, subject, value, f"chaos-{number}", expected(kind, value)))
     return runs
@@ -123,6 +179,9 @@ def _graph(kind: str) -> Graph:
 
 
 def _outcome(ready: Ready, alone: str | None) -> Outcome:
+    if isinstance(ready.node, WaitNode):
+        said = {Wait.TIMER: ready.input, Wait.SIGNAL: PAYLOAD, Wait.APPROVAL: {"outcome": "approved"}}
+        return Outcome(StepStatus.COMPLETED, said[ready.node.wait])
     assert isinstance(ready.node, AgentNode)
     agent = alone or ready.node.agent
     if agent == "thinker":

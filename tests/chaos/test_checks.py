@@ -58,7 +58,7 @@ def ended(run: PlannedRun, run_id: str, **changes: Any) -> dict[str, Any]:
 async def test_runs_that_are_lost_doubled_or_end_otherwise_are_found() -> None:
     planned = planned_runs(3, random.Random(5))
     accepted = {run.key: f"run-{number}" for number, run in enumerate(planned)}
-    organizations = [Organization("org", "key", accepted)] * 2
+    organizations = [Organization("org", "key", accepted=accepted)] * 2
     rows = [ended(run, accepted[run.key]) for run in planned]
 
     async def found(rows: list[Any]) -> list[str]:
@@ -80,7 +80,7 @@ def call(key: str, seconds_after: float) -> Call:
 async def test_calls_for_a_step_that_is_stored_are_found() -> None:
     step = {
         "run_id": "r", "node": "s", "iteration": 0, "attempt": 1, "status": "completed", "model_name": "",
-        "created_at": ENDED,
+        "effects": "read", "error_code": None, "updated_at": ENDED,
     }  # fmt: skip
 
     async def found(steps: list[Any], *calls: Call) -> list[str]:
@@ -89,7 +89,13 @@ async def test_calls_for_a_step_that_is_stored_are_found() -> None:
     assert await found([step], call("r:s:0", -2), call("r:s:0", -1)) == []
     assert "after its step was stored" in (await found([step], call("r:s:0", -1), call("r:s:0", 0.5)))[0]
     assert "has no step" in (await found([], call("r:s:0", -1)))[0]
-    assert "without its calls" in (await found([step | {"attempt": 2}], call("r:s:0", -1)))[0]
+    again = step | {"attempt": 2}
+    assert "without its calls" in (await found([step, again], call("r:s:0", -1)))[0]
+    never = step | {"status": "failed", "error_code": checks.DECIDED_RETRY}
+    assert await found([never, again], call("r:s:0", -1)) == []
+    write = step | {"effects": "write"}
+    assert await found([write], call("r:s:0", -1)) == []
+    assert "was done 2 times" in (await found([write], call("r:s:0", -2), call("r:s:0", -1)))[0]
     assert await found([step | {"model_name": "a-model"}]) == []
 
 
@@ -143,12 +149,14 @@ async def test_a_micro_dollar_that_is_missing_is_found() -> None:
         assert await found(100, place, (2, 100))
 
 
-async def test_a_plan_kills_every_kind_as_often_and_repeats_itself() -> None:
-    plan = victims.plan(20, random.Random(7))
-    assert set(Counter(kill.kind for kill in plan).values()) == {2, 3}
-    assert plan == victims.plan(20, random.Random(7))
-    assert plan != victims.plan(20, random.Random(8))
-    assert {kind for kill in plan for kind in [kill.kind]} == set(victims.KINDS)
+async def test_a_plan_does_every_kind_as_often_and_repeats_itself() -> None:
+    plan = victims.plan(40, random.Random(7))
+    kinds = Counter((fault.how, fault.kind) for fault in plan)
+    assert set(kinds) == set(victims.KINDS)
+    assert set(kinds.values()) == {2, 3}
+    assert min(kinds.values()) >= 0.05 * len(plan)
+    assert plan == victims.plan(40, random.Random(7))
+    assert plan != victims.plan(40, random.Random(8))
 
 
 async def test_planned_runs_fail_too_and_belong_to_both_organizations() -> None:

@@ -33,6 +33,8 @@ class Organization:
 
     id: str
     key: str
+    asks: str = ""
+    """The key that runs are started by: whoever asks does not approve."""
     accepted: dict[str, str] = field(default_factory=dict)
 
 
@@ -60,7 +62,9 @@ class Traffic:
             used = {alias: found for alias, found in ids.items() if f"agent: {alias}" in orchestration_yaml(name)}
             content = {"name": name, "config_yaml": orchestration_yaml(name), "agent_ids": used}
             await self.send("POST", "/v1/orchestrations", key, content)
-        return Organization(str(made["id"]), key)
+        asks = str((await self.send("POST", "/v1/api-keys", key, {"name": "asks", "role": "developer"}))["api_key"])
+        await self._until_known(asks)
+        return Organization(str(made["id"]), key, asks)
 
     async def start_runs(self, organizations: list[Organization], runs: Iterable[PlannedRun], pace: float) -> None:
         """Ask for these runs, one every `pace` seconds; ends when all are accepted."""
@@ -71,13 +75,13 @@ class Traffic:
 
     async def _start(self, organization: Organization, run: PlannedRun) -> None:
         body = {**run.subject, "input": run.input}
-        started = await self.send("POST", "/v1/runs", organization.key, body, {"Idempotency-Key": run.key})
+        started = await self.send("POST", "/v1/runs", organization.asks, body, {"Idempotency-Key": run.key})
         organization.accepted[run.key] = str(started["id"])
 
     async def _until_known(self, key: str) -> None:
         """The edge hears of a new key from identity, a moment later."""
         async with asyncio.timeout(KNOWN_SECONDS):
-            while (await self._once("GET", "/v1/me", key, None, {}))[0] == 401:  # noqa: ASYNC110  (another process)
+            while (await self.once("GET", "/v1/me", key, None, {}))[0] == 401:  # noqa: ASYNC110  (another process)
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def send(
@@ -88,7 +92,7 @@ class Traffic:
         while True:
             try:
                 async with self.room:
-                    status, answer = await self._once(method, path, key, body, headers or {})
+                    status, answer = await self.once(method, path, key, body, headers or {})
             except (aiohttp.ClientError, TimeoutError) as error:
                 self.repeated[type(error).__name__] += 1
             else:
@@ -101,10 +105,11 @@ class Traffic:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
 
-    async def _once(
-        self, method: str, path: str, key: str, body: Any, headers: dict[str, str]
+    async def once(
+        self, method: str, path: str, key: str, body: Any, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, Any]]:
-        headers = {"Authorization": f"Bearer {key}", **headers}
+        """One request: the status and what came with it."""
+        headers = {"Authorization": f"Bearer {key}", **(headers or {})}
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
         async with self.session.request(
             method, self.edge + path, json=body, headers=headers, timeout=timeout

@@ -1,7 +1,8 @@
-"""The nine kinds of process that are killed, and in which order."""
+"""Everything that is done to a platform: kill -9 of nine kinds of process, processes that stand still, cut connections."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -12,63 +13,106 @@ from dataclasses import dataclass
 from tests.chaos.platform import Platform
 
 SUPERVISOR = "supervisor"
-KINDS: dict[str, tuple[str, ...]] = {
-    SUPERVISOR: (SUPERVISOR,),
-    "edge": ("gateway.api",),
-    "execution api": ("execution.api",),
-    "another api": ("identity.api", "billing.api", "policy.api", "audit.api"),
-    "execution work": ("execution.work",),
-    "audit work": ("audit.work",),
-    "another work": ("identity.work", "billing.work", "policy.work", "gateway.work"),
-    "RabbitMQ": ("rabbitmq",),
-    "PostgreSQL": ("postgres",),
+KILL, STOP, CUT = "kill -9", "SIGSTOP", "cut"
+OTHERS = ("identity", "billing", "policy", "audit")
+KINDS: dict[tuple[str, str], tuple[str, ...]] = {
+    (KILL, SUPERVISOR): (SUPERVISOR,),
+    (KILL, "edge"): ("gateway.api",),
+    (KILL, "execution api"): ("execution.api",),
+    (KILL, "another api"): tuple(f"{service}.api" for service in OTHERS),
+    (KILL, "execution work"): ("execution.work",),
+    (KILL, "audit work"): ("audit.work",),
+    (KILL, "another work"): ("identity.work", "billing.work", "policy.work", "gateway.work"),
+    (KILL, "RabbitMQ"): ("rabbitmq",),
+    (KILL, "PostgreSQL"): ("postgres",),
+    (STOP, "execution work"): ("execution.work",),
+    (STOP, "an api"): ("gateway.api", "execution.api", *(f"{service}.api" for service in OTHERS)),
+    (STOP, "another work"): ("identity.work", "billing.work", "policy.work", "gateway.work", "audit.work"),
+    (CUT, "PostgreSQL"): ("postgres",),
+    (CUT, "RabbitMQ"): ("rabbitmq",),
 }
+LONGEST_STOP_SECONDS = 5.0
+"""Half a lease: whoever stands still for longer has its runs taken over, and a write that it was about to call for
+cannot be told from one that it has called for."""
+CUT_SHARE = 0.6
+"""So many of all connections are cut, at random."""
+_CUT = """select count(pg_terminate_backend(pid)) from pg_stat_activity
+where usename like 'remit%' and pid <> pg_backend_pid() and random() < $1"""
 
 
 @dataclass(frozen=True)
-class Kill:
-    """One kill of the plan: of which kind, which process exactly, and how long after the last one healed."""
+class Fault:
+    """One fault of the plan: how, of which kind, which process exactly, and how long after the last one healed."""
 
+    how: str
     kind: str
     target: str
     after_seconds: float
+    seconds: float
+    """How long a process that is stopped stands still."""
 
 
 @dataclass(frozen=True)
 class Healed:
-    """A kill that was done, and how long it took until everything stood again."""
+    """A fault that was done, and how long it took until everything stood again."""
 
-    kill: Kill
-    pid: int
+    fault: Fault
     seconds: float
 
 
-def plan(count: int, chance: random.Random) -> list[Kill]:
-    """So many kills: every kind as often as the others, as far as that goes, in any order."""
+def plan(count: int, chance: random.Random) -> list[Fault]:
+    """So many faults: every kind as often as the others, as far as that goes, in any order."""
     kinds = list(KINDS) * (count // len(KINDS)) + chance.sample(list(KINDS), count % len(KINDS))
     chance.shuffle(kinds)
-    return [Kill(kind, chance.choice(KINDS[kind]), chance.uniform(0.2, 1.5)) for kind in kinds]
+    return [
+        Fault(
+            how, kind, chance.choice(KINDS[how, kind]), chance.uniform(0.2, 1.5), chance.uniform(0.3, LONGEST_STOP_SECONDS)
+        )
+        for how, kind in kinds
+    ]  # fmt: skip
 
 
-async def strike(platform: Platform, kill: Kill) -> Healed:
-    """Kill it and wait until the platform has healed."""
+async def strike(platform: Platform, fault: Fault) -> Healed:
+    """Do it, and wait until the platform has healed."""
     started = time.monotonic()
-    if kill.target == SUPERVISOR:
-        pid = await platform.kill_supervisor()
+    if fault.target == SUPERVISOR:
+        await platform.kill_supervisor()
         platform.start()
         await platform.until_ready()
+    elif fault.how == CUT:
+        await _cut(platform, fault.target)
+        await platform.until_ready()
     else:
-        found = platform.pid_of(kill.target)
-        assert found is not None, f"{kill.target} does not run"
-        pid = found
-        os.kill(pid, signal.SIGKILL)
-        await platform.until_replaced(kill.target, pid)
-    return Healed(kill, pid, time.monotonic() - started)
+        pid = platform.pid_of(fault.target)
+        assert pid is not None, f"{fault.target} does not run"
+        if fault.how == KILL:
+            os.kill(pid, signal.SIGKILL)
+            await platform.until_replaced(fault.target, pid)
+        else:
+            await _stop(pid, fault.seconds)
+            await platform.until_ready()
+    return Healed(fault, time.monotonic() - started)
+
+
+async def _stop(pid: int, seconds: float) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def _cut(platform: Platform, server: str) -> None:
+    if server == "postgres":
+        await platform.query("execution", _CUT, CUT_SHARE)
+    else:
+        broker = platform.installation.rabbitmq
+        await asyncio.to_thread(broker.control, "close_all_connections", "chaos")
 
 
 def report(healed: Sequence[Healed], say: Callable[[str], None]) -> None:
-    """A table of what was killed, how often, and how long the slowest healing took."""
-    say(f"{'victim':<16}{'kills':>6}{'slowest to heal':>18}")
-    for kind in KINDS:
-        times = [one.seconds for one in healed if one.kill.kind == kind]
-        say(f"{kind:<16}{len(times):>6}" + (f"{max(times):>16.1f} s" if times else ""))
+    """A table of what was done, how often, and how long the slowest healing took."""
+    say(f"{'fault':<28}{'times':>6}{'slowest to heal':>18}")
+    for how, kind in KINDS:
+        times = [one.seconds for one in healed if (one.fault.how, one.fault.kind) == (how, kind)]
+        say(f"{f'{how} {kind}':<28}{len(times):>6}" + (f"{max(times):>16.1f} s" if times else ""))

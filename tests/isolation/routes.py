@@ -79,6 +79,9 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "update_model_credential": {"name": "other"},
     "cancel_run": {"reason": "other"},
     "decide_step": {"outcome": "failed"},
+    "decide_approval": {"outcome": "approved"},
+    "signal_run": {"name": "payment"},
+    "fork_run": {"from_step": "agent"},
     "update_gateway": {"name": "other"},
     "update_schedule": {"name": "other"},
     "backfill_schedule": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-01T01:00:00Z"},
@@ -104,7 +107,7 @@ _MADE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ),
 }
 _NAMED = {"model_price_id": "model_name"}
-_FOLLOWING = {"decision_id": "/v1/decisions", "entry_id": "/v1/audit-entries"}
+_FOLLOWING = {"decision_id": "/v1/decisions", "entry_id": "/v1/audit-entries", "approval_id": "/v1/approvals"}
 """What other services write down of what was done."""
 
 
@@ -112,9 +115,10 @@ async def things_of(town: Town, organization: Organization) -> dict[str, str]:
     """One of everything that an organization has, by the name that paths give it."""
     send, key = town.traffic.send, organization.key
     named = {name for route in await published(town) for name in route.names}
-    ids = {"organization_id": organization.id, "semver": "1.0.0", "run_id": str((await town.run(organization))["id"])}
+    ids = {"organization_id": organization.id, "semver": "1.0.0", "run_id": await _fork(town, organization)}
     for name, path in _LISTED.items():
         ids[name] = str((await send("GET", path, key))["items"][0]["id"])
+    await send("POST", "/v1/runs", key, {"orchestration": "approved", "input": {"topic": "rivers"}})
     steps = await send("GET", f"/v1/runs/{ids['run_id']}/steps", key)
     ids["step_id"] = str(steps["items"][0]["id"])
     for name, (path, body) in _MADE.items():
@@ -127,6 +131,18 @@ async def things_of(town: Town, organization: Organization) -> dict[str, str]:
         ids[name] = await until(lambda path=path: _first(town, key, path), f"something in {path}")  # type: ignore[misc]
     assert not named - ids.keys(), "paths name what has no example here"
     return ids
+
+
+async def _fork(town: Town, organization: Organization) -> str:
+    """A run that has an original to be compared with."""
+    original = (await town.run(organization))["id"]
+    fork = await town.traffic.send("POST", f"/v1/runs/{original}/fork", organization.key, {"from_step": "agent"})
+
+    async def over() -> bool:
+        return bool((await town.ask("GET", f"/v1/runs/{fork['id']}", organization.key)).json["status"] == "completed")
+
+    await until(over, "the fork's end")
+    return str(fork["id"])
 
 
 def _body(name: str, body: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:

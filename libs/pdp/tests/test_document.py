@@ -35,6 +35,9 @@ tests:
 """
 
 
+GATE = 'effect: require_approval\n    approval: {}\n    actions: ["agent:execute"]'
+
+
 def problems_of(text: str, **options: object) -> tuple[Problem, ...]:
     with pytest.raises(DocumentError) as caught:
         parse_document(text, **options)  # type: ignore[arg-type]
@@ -89,8 +92,22 @@ def test_a_whole_document_is_read() -> None:
         ("run.max_tokens: 2000", "run.max_tokens: -1", "-1", "invalid_value"),
         ("run.max_tokens: 2000", "run.speed: 2000", "run.speed", "invalid_value"),
         ("{notify: budget_warning}", "{}", "{}", "invalid_value"),
-        ("effect: obligate", "effect: require_approval", "effect: require", "not_supported_yet"),
-        ("effect: obligate", "approval: {}\n    effect: obligate", "approval:", "not_supported_yet"),
+        ("effect: obligate", "effect: require_approval", '"agent:*"', "not_supported_yet"),
+        *(
+            ('effect: obligate\n    actions: ["agent:*"]', GATE.replace("{}", f"{{{said}}}"), found_at, code)
+            for said, found_at, code in (
+                ("required: 2", "required", "not_supported_yet"),
+                ("separation_of_duties: false", "separation", "not_supported_yet"),
+                ("on_timeout: allow", "on_timeout", "not_supported_yet"),
+                ("grant: {mode: once}", "grant", "not_supported_yet"),
+                ("escalate: [{after: 1h}]", "escalate", "not_supported_yet"),
+                ("expires_in: 31d", "31d", "invalid_value"),
+                ("expires_in: soon", "soon", "invalid_value"),
+                ("approvers: {any_of: [somebody]}", "somebody", "invalid_value"),
+                ("approvers: {any_of: []}", "[]", "invalid_value"),
+            )
+        ),
+        ("effect: obligate", "approval: {}\n    effect: obligate", "approval:", "invalid_value"),
         ("type: abac", "type: budget", "type: budget", "not_supported_yet"),
         ("rules:\n", "budgets: {}\nrules:\n", "budgets", "not_supported_yet"),
         ("effect: obligate", "effect: deny", "obligations", "invalid_value"),

@@ -64,6 +64,7 @@ TABLE = {
     "run:read": "yyoyy",
     "run:cancel": "yyoyn",
     "run:fork": "yyoyn",
+    "run:signal": "yyoyn",
     "step:read": "yyoyy",
     "schedule:create": "yyonn",
     "schedule:pause": "yyoyn",

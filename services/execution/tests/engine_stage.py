@@ -18,14 +18,18 @@ import orjson
 from aiohttp import web
 
 import execution
+from chassis.caller import Caller
+from chassis.db import create_engine
 from chassis.ids import new_id
 from chassis.migrate import migrations_of
 from chassis.outbound import OutboundClient
+from chassis.uow import UnitOfWork, Units
 from execution.clients.agents import AgentKinds
 from execution.clients.dispatch import Dispatch, Line
 from execution.clients.http_agent import HttpRunner
 from execution.domain.compiler import compile_agent, compile_orchestration
 from execution.domain.definitions import parse_agent, parse_orchestration
+from execution.settings import Settings
 from execution.usecases.engine_loop import Addresses, EngineWorker, Options
 from remit_local.testing import Servers
 from spine.testing.databases import Database, clone
@@ -81,6 +85,8 @@ class EngineStage:
     outbound: OutboundClient
     queue: str = field(default_factory=lambda: f"engine.runs.{new_id().hex[-10:]}")
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    user: UUID = field(default_factory=new_id)
+    """Whose the units of work are."""
 
     @property
     def addresses(self) -> Addresses:
@@ -219,6 +225,21 @@ class EngineStage:
 
     async def kinds(self, run_id: UUID) -> list[str]:
         return [fact["type"].removeprefix("execution.").removesuffix(".v1") for fact in await self.facts(run_id)]
+
+    @asynccontextmanager
+    async def unit(self, place: Place) -> AsyncIterator[UnitOfWork]:
+        """A unit of work of the place's organization, as a door or a consumer opens it."""
+        pool = create_engine(self.database.url(), name="test", pool_size=1, statement_timeout=20, lock_timeout=5)
+        try:
+            told = {"service": "execution", "database_url": self.database.url(), "amqp_url": "amqp://x"}
+            units = Units(pool, Settings.model_validate(told | {"stream_url": "x"}))
+            roles = frozenset(("org_admin",))
+            async with units.begin(
+                Caller(place.organization_id, "user", str(self.user), user_id=self.user, roles=roles)
+            ) as uow:
+                yield uow
+        finally:
+            await pool.dispose()
 
     async def close(self) -> None:
         for task in self.tasks:

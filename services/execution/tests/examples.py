@@ -77,6 +77,14 @@ async def an_undecided_step(stage: AnyStage, run_id: str, node: str = "agent") -
     return step_id
 
 
+async def a_waiting_step(stage: AnyStage, run_id: str, node: str, kind: str) -> UUID:
+    """Leave a run as a worker does that lets go of it; the id of the step it waits at."""
+    step_id = await an_undecided_step(stage, run_id, node)
+    await stage.database.sql("update run set waiting_for = $2 where id = $1::uuid", run_id, kind)
+    await stage.database.sql("update step set kind = $2, status = 'waiting' where id = $1", step_id, kind)
+    return step_id
+
+
 async def a_credential(stage: AnyStage, caller: Caller) -> dict[str, Any]:
     body = {"name": f"k {new_id()}", "provider": "openai", "secret": "sk-0123456789abcdefghij"}
     return await made(stage, caller, "/v1/model-credentials", body)
@@ -238,6 +246,31 @@ async def _decide_step(stage: AnyStage, caller: Caller) -> Call:
     run = await a_run(stage, caller)
     step_id = await an_undecided_step(stage, run["id"])
     return Call({"run_id": UUID(run["id"]), "step_id": step_id}, body={"outcome": "failed"})
+
+
+@EXAMPLES.of("signal_run")
+async def _signal_run(stage: AnyStage, caller: Caller) -> Call:
+    agent = await an_agent(stage, caller)
+    text = "apiVersion: orchestration/v1\npattern: sequential\nsteps: [{id: paid, signal: {name: payment}}]\n"
+    body = {"name": f"o {new_id()}", "config_yaml": text, "agent_ids": {"writer": {"id": agent["id"]}}}
+    orchestration = await made(stage, caller, "/v1/orchestrations", body)
+    run = await made(stage, caller, "/v1/runs", {"orchestration": orchestration["id"]})
+    await a_waiting_step(stage, run["id"], "paid", "signal")
+    return Call({"run_id": UUID(run["id"])}, body={"name": "payment", "payload": {"euro": 5}})
+
+
+@EXAMPLES.of("fork_run")
+async def _fork_run(stage: AnyStage, caller: Caller) -> Call:
+    run = await a_run(stage, caller)
+    await an_undecided_step(stage, run["id"])
+    return Call({"run_id": UUID(run["id"])}, body={"from_step": "agent"})
+
+
+@EXAMPLES.of("compare_run")
+async def _compare_run(stage: AnyStage, caller: Caller) -> Call:
+    call = await _fork_run(stage, caller)
+    fork = await made(stage, caller, f"/v1/runs/{call.path['run_id']}/fork", {"from_step": "agent"})
+    return Call({"run_id": UUID(fork["id"])})
 
 
 @EXAMPLES.of("get_run", "list_steps", "cancel_run", "explain_run")

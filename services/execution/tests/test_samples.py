@@ -9,9 +9,11 @@ import pytest
 import yaml
 from services.execution.tests.stage import Place, Stage
 
+from execution.domain.orchestrations import PATTERNS
+
 SAMPLES = Path(__file__).parents[3] / "samples"
 AGENTS = sorted(SAMPLES.rglob("*.agent.yaml"))
-ORCHESTRATIONS = sorted(SAMPLES.glob("*.orchestration.yaml"))
+ORCHESTRATIONS = sorted(SAMPLES.rglob("*.orchestration.yaml"))
 
 
 def an_input(config_yaml: str) -> dict[str, Any]:
@@ -45,7 +47,14 @@ async def test_every_sample_is_applied_once_and_can_be_run(stage: Stage, place: 
         "route",
         "collect",
         "refine",
+        "publish",
+        "release",
+        "remind",
+        "team",
+        "desk",
     }
+    patterns = {yaml.safe_load(file.read_text())["pattern"] for file in ORCHESTRATIONS}
+    assert patterns == set(PATTERNS)
 
 
 def test_samples_ask_little_of_the_embedded_model() -> None:

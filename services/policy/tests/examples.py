@@ -50,6 +50,17 @@ async def _(stage: AnyStage, caller: Caller) -> Call:
     return Call({"decision_id": fact.decision_id})
 
 
+@EXAMPLES.of("get_approval")
+async def _an_approval(stage: AnyStage, caller: Caller) -> Call:
+    assert isinstance(stage, Stage)
+    return Call({"approval_id": await stage.ask(caller.organization_id)})
+
+
+@EXAMPLES.of("decide_approval")
+async def _(stage: AnyStage, caller: Caller) -> Call:
+    return Call((await _an_approval(stage, caller)).path, {"outcome": "approved", "reason": "fine"})
+
+
 @EXAMPLES.of("simulate_decision")
 async def _(stage: AnyStage, caller: Caller) -> Call:
     principal = {"id": caller.id, "roles": ["developer"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,10 +12,12 @@ import spine.testing.stage
 from chassis.caller import Caller
 from chassis.clock import utc_now
 from chassis.ids import new_id
-from contracts.envelope import Envelope, wrap
+from contracts.envelope import Envelope, Fact, wrap
+from contracts.execution import ApprovalWanted, RunFailed, RunWaitStarted
 from contracts.policy import DECIDED, DecisionRecorded
 from pdp.bundle import Bundle
 from policy.consumers.decisions import record_decisions
+from policy.consumers.runs import request_approvals, withdraw_approvals
 from policy.main import build
 from policy.settings import Settings
 from policy.tables.policies import Policy
@@ -72,6 +75,35 @@ class Stage(spine.testing.stage.Stage):
         async with self.units.begin(caller) as uow:
             await record_decisions.call(uow, received)
 
+    async def ask(self, organization_id: UUID, **fields: Any) -> UUID:
+        """Let a run ask for an approval, as the consumer hears of it; returns the request's id."""
+        asked = wanted(**fields)
+        run_id = fields.get("run_id") or new_id()
+        fact = RunWaitStarted(
+            run_id=run_id, workspace_id=new_id(), waiting_for="approval", step_ids=[asked.approval_id], approvals=[asked]
+        )  # fmt: skip
+        async with self.units.begin(Caller.system(organization_id, "policy.facts")) as uow:
+            await request_approvals.call(uow, fact)
+        return asked.approval_id
+
+    async def end(self, organization_id: UUID, *run_ids: UUID) -> None:
+        """Let these runs fail, as one batch of the consumer's loop."""
+        facts = [RunFailed(run_id=run_id, workspace_id=new_id(), execution_type="agent") for run_id in run_ids]
+        received = [_received(organization_id, fact, number) for number, fact in enumerate(facts, 1)]
+        async with self.units.begin(Caller.system(organization_id, "policy.facts")) as uow:
+            await withdraw_approvals.call(uow, received)
+
+
+def wanted(**fields: Any) -> ApprovalWanted:
+    """What a run wants approved."""
+    step_id, somebody = new_id(), str(new_id())
+    given: dict[str, Any] = {
+        "approval_id": step_id, "step_id": step_id, "action": "orchestration:execute", "resource_type": "orchestration",
+        "resource_id": str(new_id()), "requester_id": somebody, "owner_id": somebody, "digest": "a" * 64,
+        "shown": {"amount": 7}, "expires_at": utc_now() + timedelta(hours=1), "rule_name": "approve",
+    }  # fmt: skip
+    return ApprovalWanted(**(given | {name: value for name, value in fields.items() if name != "run_id"}))
+
 
 def decided(service: str = "execution", **fields: Any) -> DecisionRecorded:
     """A decision as a service tells of it."""
@@ -83,11 +115,11 @@ def decided(service: str = "execution", **fields: Any) -> DecisionRecorded:
     return DECIDED[service](**(given | fields))
 
 
-def _received(organization_id: UUID, fact: DecisionRecorded, sequence: int) -> ReceivedFact:
+def _received(organization_id: UUID, fact: Fact, sequence: int) -> ReceivedFact:
     producer = fact.type.partition(".")[0]
     body = wrap(
         fact, fact_id=new_id(), source=producer, time=utc_now(), organization_id=organization_id, actor_type="user",
-        actor_id=fact.principal_id,
+        actor_id="somebody",
     )  # fmt: skip
     return ReceivedFact(fact, Envelope.parse(body), producer, sequence, sequence, 1)
 

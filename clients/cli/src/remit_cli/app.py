@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from remit_cli import place
-from remit_cli.commands import audit, definitions, facts, keys, kills, machine, policies, runs, schedules, usage
+from remit_cli.commands import (
+    approvals,
+    audit,
+    definitions,
+    facts,
+    forks,
+    keys,
+    kills,
+    machine,
+    policies,
+    prices,
+    runs,
+    schedules,
+    usage,
+)
 from remit_cli.failures import EXIT_CODES, FAILED, CliError, show_failure
 from remit_cli.options import chosen
 from remit_local.process import ServerError
@@ -39,13 +53,16 @@ def options(
 
 
 machine.add_to(app)
+forks.add_to(runs.app)
 app.add_typer(definitions.make("agent"), name="agents")
 app.add_typer(definitions.make("orchestration"), name="orchestrations")
 app.add_typer(runs.app, name="runs")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(kills.app, name="kill")
+app.add_typer(approvals.app, name="approvals")
 app.add_typer(keys.app, name="keys")
 app.add_typer(keys.credentials, name="credentials")
+app.add_typer(prices.app, name="prices")
 app.add_typer(policies.app, name="policies")
 app.add_typer(audit.app, name="audit")
 app.command("usage")(usage.show_usage)

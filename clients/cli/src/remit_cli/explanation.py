@@ -38,6 +38,8 @@ def _rows(found: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("audit", _entries(found.get("audit_entries"))),
         ("trace", str(found.get("trace_id") or "-")),
     ]
+    if found.get("approvals"):
+        rows.insert(3, ("approvals", "\n".join(_approval(asked) for asked in found["approvals"])))
     if run.get("output") is not None:
         rows.insert(1, ("output", escape(_short(run["output"]))))
     if run.get("error_code"):
@@ -45,6 +47,12 @@ def _rows(found: Mapping[str, Any]) -> list[tuple[str, Any]]:
     if found.get("pending"):
         rows.append(("pending", ", ".join(found["pending"])))
     return rows
+
+
+def _approval(asked: Mapping[str, Any]) -> str:
+    by = f" by {asked['approver_id']}" if asked.get("approver_id") else ""
+    said = f": {asked['reason']}" if asked.get("reason") else ""
+    return escape(f"{asked['rule_name']} {asked['status']}{by}{said}")
 
 
 def _seconds(run: Mapping[str, Any]) -> str:
@@ -117,6 +125,7 @@ def _costs(run: Mapping[str, Any], costs: Sequence[Mapping[str, Any]] | None) ->
         f"\n[dim]{escape(str(line.get('provider', '')))}/{escape(str(line.get('model_name', '')))}"
         f" {dollars(line.get('cost_usd_micros', 0))}[/]"
         for line in costs or ()
+        if line.get("model_name")
     )
     return total + lines
 

@@ -103,13 +103,31 @@ def _line(event: Event) -> str:
     return ""
 
 
+_NOUNS = {"approval": "an approval", "signal": "a signal", "timer": "its time", "decision": "a decision"}
+_ASKS = {
+    "decision": (
+        "nobody knows whether {name} happened",
+        "remit runs decide {run} {step} --outcome completed|failed|retry",
+    ),
+    "approval": ("{name} needs somebody's approval", "remit approvals approve {step}"),
+    "signal": ("{name} waits for a signal", "remit runs signal {run} {node}"),
+    "timer": ("{name} waits for its time", ""),
+}
+"""What a step waits for, and what somebody can type about it."""
+
+
 def _waiting_lines(told: Mapping[str, Any]) -> str:
     """What a run waits for, and the command that lets it go on."""
-    lines = [f"[yellow]waiting[/] for a {escape(str(told['waitingFor']))}"]
+    lines = [f"[yellow]waiting[/] for {_NOUNS.get(told['waitingFor'], escape(str(told['waitingFor'])))}"]
+    if told.get("approvalId"):
+        command = f"remit approvals approve {told['approvalId']}"
+        lines.append(f"it may not start before somebody has approved: [dim]{escape(command)}[/]")
     for step in told["steps"]:
-        name = escape(step_name(step["stepName"], step["iteration"]))
-        command = f"remit runs decide {told['runId']} {step['stepId']} --outcome completed|failed|retry"
-        lines.append(f"nobody knows whether [bold]{name}[/] happened: [dim]{command}[/]")
+        name = f"[bold]{escape(step_name(step['stepName'], step['iteration']))}[/]"
+        what, command = _ASKS.get(step["waitsFor"], _ASKS["decision"])
+        asked = what.format(name=name)
+        typed = command.format(run=told["runId"], step=step["stepId"], node=step["stepName"])
+        lines.append(f"{asked}: [dim]{escape(typed)}[/]" if typed else asked)
     return "\n".join(lines)
 
 

@@ -82,3 +82,36 @@ def test_the_demos_keys_are_chosen_by_role(
     remit("--data", str(tmp_path), "--as", "viewer", "runs", "list")
     assert [each.headers["Authorization"][7:] for each in edge.asked] == ["rmt_owner", "rmt_viewer"]
     assert "org_owner, viewer" in str(remit.refused("--data", str(tmp_path), "--as", "nobody", "runs", "list"))
+
+
+ASKED = {
+    "id": "a1", "status": "pending", "action": "agent:execute", "rule_name": "four-eyes", "digest": "d",
+    "context": {"amount": 7}, "requester_id": "u1", "run_id": "r1",
+}  # fmt: skip
+
+
+def test_whoever_approves_says_so_of_exactly_what_was_shown(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("GET /v1/approvals/a1", (200, ASKED), (200, ASKED))
+    edge.on("POST /v1/approvals/a1/decide", (200, ASKED | {"status": "approved", "approver_id": "u2"}))
+    assert "remit approvals approve|reject a1" in remit("approvals", "show", "a1").stdout
+    shown = remit("approvals", "approve", "a1", "--reason", "it is right").stdout
+    assert edge.asked[-1].body == {"outcome": "approved", "reason": "it is right", "digest": "d"}
+    assert "u2" in shown
+    assert "remit approvals approve|reject" not in shown
+
+
+def test_requests_are_listed_by_status(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("GET /v1/approvals", (200, {"items": [ASKED], "next_cursor": None}))
+    assert "four-eyes" in remit("approvals", "list", "--status", "pending").stdout
+    assert "status=pending" in edge.asked[-1].path
+
+
+def test_a_price_is_said_in_dollars_and_kept_in_whole_millionths(edge: ScriptedEdge, remit: Terminal) -> None:
+    made = {"id": "m1", "provider": "openai-compatible", "model_name": "llama-*"}
+    edge.on("POST /v1/model-prices", (201, made))
+    said = ("prices", "add", "openai-compatible", "llama-*", "--output-usd", "0.6", "--input-usd")
+    assert "llama-*" in remit(*said, "0.15").stdout
+    sent = edge.asked[0].body
+    assert (sent["input_usd_micros_per_million"], sent["output_usd_micros_per_million"]) == (150_000, 600_000)
+    for wrong in ("cheap", "-1", "inf"):
+        assert "a price is a number of dollars" in str(remit.refused(*said, wrong))

@@ -76,6 +76,33 @@ def test_a_person_decides_about_a_step(edge: ScriptedEdge, remit: Terminal) -> N
     assert remit("runs", "decide", "r1", "s1", "--outcome", "completed", "--output", "{").exit_code == 1
 
 
+def test_a_run_is_sent_a_signal(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("POST /v1/runs/r1/signal", (200, RUN | {"status": "queued"}))
+    result = remit("runs", "signal", "r1", "payment", "--payload", '{"euro": 5}')
+    assert "queued" in result.stdout
+    assert edge.asked[-1].body == {"name": "payment", "payload": {"euro": 5}}
+    assert remit("runs", "signal", "r1", "payment", "--payload", "{").exit_code == 1
+
+
+def test_a_run_is_forked_and_compared(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("POST /v1/runs/r1/fork", (202, RUN | {"id": "r2", "status": "queued"}))
+    shown = remit("runs", "fork", "r1", "--from", "edit", "--input", "topic=lakes", "--version", "1.1.0").stdout
+    assert edge.asked[-1].body == {
+        "from_step": "edit", "from_iteration": 0, "allow_writes": False, "input": {"topic": "lakes"},
+        "version": "1.1.0",
+    }  # fmt: skip
+    assert "remit runs difference r2" in shown
+    step = {"node": "edit", "iteration": 1, "change": "changed", "status_before": "failed", "status_after": "completed"}
+    found = {
+        "statuses": ["failed", "completed"], "outputs": [None, {"text": "lakes"}], "cost_usd_micros": [5, 7],
+        "execution_time_ms": [1500, None], "steps": [step],
+    }  # fmt: skip
+    edge.on("GET /v1/runs/r2/difference", (200, found))
+    shown = remit("runs", "difference", "r2").stdout
+    for part in ("edit #2", "changed", "1.5 s", "$0.000007", "lakes"):
+        assert part in shown
+
+
 def test_explain_prints_every_part(edge: ScriptedEdge, remit: Terminal) -> None:
     edge.on(
         "GET /v1/runs/r1/explain",
@@ -87,6 +114,9 @@ def test_explain_prints_every_part(edge: ScriptedEdge, remit: Terminal) -> None:
                 "trigger": {"type": "api"},
                 "decision": {"effect": "allow", "rule_name": "night-shift", "policy_id": "p9", "reason": "because"},
                 "version": {"semver": "1.2.3", "digest": "sha256:beef", "agents": {"reader": {"semver": "2.0.0"}}},
+                "approvals": [
+                    {"rule_name": "four-eyes", "status": "approved", "approver_id": "u9", "reason": "it is right"}
+                ],
                 "steps": [],
                 "costs": [],
                 "audit_entries": [{"timestamp": "2026-11-22T10:00:01.5Z", "event_type": "execution.run.completed.v1"}],
@@ -96,7 +126,17 @@ def test_explain_prints_every_part(edge: ScriptedEdge, remit: Terminal) -> None:
         ),
     )
     shown = remit("runs", "explain", "r1").stdout
-    for part in ("k7 as developer", "night-shift", "p9", "1.2.3", "sha256:beef", "2.0.0", "1.5 s", "feed"):
+    for part in (
+        "k7 as developer",
+        "night-shift",
+        "p9",
+        "1.2.3",
+        "sha256:beef",
+        "2.0.0",
+        "1.5 s",
+        "feed",
+        "four-eyes approved by u9",
+    ):
         assert part in shown
     assert "execution.run.completed.v1" in shown
     assert json.loads(remit("runs", "explain", "r1", "--json").stdout)["trace_id"] == "feed"

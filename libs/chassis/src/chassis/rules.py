@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -34,6 +34,7 @@ from contracts.policy import DECIDED, BundlePublished, BundleRestated, BundleSta
 from pdp.bundle import Bundle
 from pdp.decide import Decision, DecisionRequest, Principal, Resource, RunContext, decide
 from pdp.matrix import allowed, masked_fields
+from pdp.request import ApprovalRule
 
 if TYPE_CHECKING:
     from chassis.uow import UnitOfWork
@@ -43,6 +44,7 @@ _CACHED = 4096
 
 _READ = "select status, bundle_version from organization_rules where organization_id = $1"
 _READ_SOURCE = "select bundle_source from organization_rules where organization_id = $1"
+_READ_ALL = "select status, bundle_version, bundle_source from organization_rules where organization_id = $1"
 _PROJECT_STATUS = """insert into organization_rules as r (organization_id, status, status_version) values ($1, $2, $3)
 on conflict (organization_id) do update set status = excluded.status, status_version = excluded.status_version
 where r.status_version < excluded.status_version"""
@@ -141,6 +143,16 @@ def in_scope(scopes: frozenset[str], permission: str) -> bool:
     return any(in_scope(scopes, opener) for opener in _OPENED_BY.get(permission, ()))
 
 
+async def rules_in(uow: UnitOfWork) -> Rules:
+    """The rules of a unit of work's organization, read in it: for what is not a request and has no process's memory."""
+    rows = await uow.fetch(_READ_ALL, uow.organization_id)
+    if not rows:
+        return Rules("unknown", 0, None, time.monotonic())
+    status, version, source = rows[0]
+    bundle = await asyncio.to_thread(Bundle.load, source) if source else None
+    return Rules(status, version, bundle, time.monotonic())
+
+
 class DeniedError(ForbiddenError):
     """A rule of the organization said no; the decision travels along, to be recorded."""
 
@@ -153,10 +165,18 @@ class DeniedError(ForbiddenError):
         self.decision_id = new_id()
 
 
-def decide_for(
-    caller: Caller, action: str, rules: Rules, resource: Resource, run: RunContext | None = None
-) -> Decision:  # fmt: skip
-    """Take a decision in process: the role matrix, the key's scopes and the organization's rules together."""
+def decide_for(  # noqa: PLR0917
+    caller: Caller,
+    action: str,
+    rules: Rules,
+    resource: Resource,
+    run: RunContext | None = None,
+    approved: Collection[str] = (),
+) -> Decision:
+    """Take a decision in process: the role matrix, the key's scopes and the organization's rules together.
+
+    `approved` are the gates that somebody has opened, as an earlier decision named them.
+    """
     organization_id = str(caller.organization_id)
     principal = Principal(
         id=caller.owner_id,
@@ -174,7 +194,7 @@ def decide_for(
         run=run,
         now=utc_now(),
     )
-    return decide(request, rules.bundle)
+    return decide(request, rules.bundle, approved=approved)
 
 
 def told(decision: Decision) -> dict[str, Any]:
@@ -187,6 +207,14 @@ def told(decision: Decision) -> dict[str, Any]:
         "reason": decision.reason,
         "obligations": [dict(obligation) for obligation in decision.obligations],
         "error": decision.error,
+    } | ({"approval": _approval_of(decision.approval)} if decision.approval else {})
+
+
+def _approval_of(approval: ApprovalRule) -> dict[str, Any]:
+    return {
+        "approvers": sorted(approval.approvers or ()),
+        "expires_in_seconds": approval.expires_in_seconds,
+        "gates": list(approval.gates),
     }
 
 

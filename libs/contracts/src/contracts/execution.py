@@ -293,6 +293,7 @@ class RunQueued(RunFact):
     """A user id, or `api_key:<id>`."""
     decision_id: UUID
     root_run_id: UUID
+    forked_from: UUID | None = None
 
 
 class RunStarted(RunFact):
@@ -387,6 +388,15 @@ class RunWaitStarted(RunFact):
     """approval, timer, signal or child; decision: a person has to say what became of its steps `step_ids`."""
     step_ids: list[UUID] = []
     approvals: list[ApprovalWanted] = []
+
+
+class RunSignalled(RunFact):
+    """Somebody sent a run the signal that steps of it waited for."""
+
+    type: ClassVar = "execution.run.signalled.v1"
+
+    name: str
+    step_ids: list[UUID] = []
 
 
 class RunEnded(RunFact):

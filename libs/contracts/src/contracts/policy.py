@@ -100,7 +100,7 @@ class DecisionRecorded(Fact):
 
     decision_id: UUID
     effect: str
-    """allow or deny."""
+    """allow, deny or require_approval."""
     action: str
     resource_type: str
     resource_id: str

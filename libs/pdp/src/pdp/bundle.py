@@ -73,6 +73,7 @@ class Tier:
     denials: tuple[BoundRule, ...]
     allowances: tuple[BoundRule, ...]
     duties: tuple[BoundRule, ...]
+    gates: tuple[BoundRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +89,20 @@ class Lane:
     def for_roles(self, roles: frozenset[str]) -> Lane:
         """What is left of the lane for somebody with these roles."""
         tiers = [
-            Tier(tier.priority, *(_for_roles(rules, roles) for rules in (tier.denials, tier.allowances, tier.duties)))
+            Tier(
+                tier.priority,
+                *(_for_roles(rules, roles) for rules in (tier.denials, tier.allowances, tier.duties, tier.gates)),
+            )
             for tier in self.tiers
         ]
-        full = tuple(tier for tier in tiers if tier.denials or tier.allowances or tier.duties)
+        full = tuple(tier for tier in tiers if tier.denials or tier.allowances or tier.duties or tier.gates)
         return Lane(_for_roles(self.final_denials, roles), full, self.spoken)
 
     def rules(self) -> Iterable[BoundRule]:
         """Every rule of the lane, in the order of decision."""
         yield from self.final_denials
         for tier in self.tiers:
-            yield from (*tier.denials, *tier.duties, *tier.allowances)
+            yield from (*tier.denials, *tier.gates, *tier.duties, *tier.allowances)
 
 
 def _for_roles(rules: tuple[BoundRule, ...], roles: frozenset[str]) -> tuple[BoundRule, ...]:
@@ -249,6 +253,7 @@ def _tier(priority: int, rules: Sequence[tuple[BundleDocument, BoundRule]]) -> T
         denials=tuple(rule for is_system, rule in here if rule.effect == "deny" and not is_system),
         allowances=tuple(rule for _, rule in here if rule.effect == "allow"),
         duties=tuple(rule for _, rule in here if rule.effect == "obligate"),
+        gates=tuple(rule for _, rule in here if rule.effect == "require_approval"),
     )
 
 

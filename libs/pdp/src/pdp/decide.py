@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from pdp.bundle import Assignee, BoundRule, Bundle, Lane, Tier
 from pdp.cel import ExpressionError, plain
 from pdp.matrix import GRANTS, MASKED_FIELDS, PLATFORM_ROLES, holds
-from pdp.request import Clause, Decision, DecisionRequest, Obligation, Principal, Resource, RunContext
+from pdp.request import ApprovalRule, Clause, Decision, DecisionRequest, Obligation, Principal, Resource, RunContext
 
 __all__ = ["Clause", "Decision", "DecisionRequest", "Principal", "Resource", "RunContext", "decide"]
 
@@ -25,12 +25,17 @@ _OWNERS_ONLY: Final = frozenset(
 ) | frozenset(("api_key:create", "api_key:update", "api_key:rotate"))
 
 
-def decide(request: DecisionRequest, bundle: Bundle | None, *, explain: bool = False) -> Decision:
-    """Whether the principal may do it, and by which rule; with `explain`, the truth of each clause as well."""
+def decide(
+    request: DecisionRequest, bundle: Bundle | None, *, approved: Collection[str] = (), explain: bool = False
+) -> Decision:  # fmt: skip
+    """Whether the principal may do it, and by which rule; with `explain`, the truth of each clause as well.
+
+    `approved` are the gates (`Decision.approval.gates`) that somebody has opened: these do not ask again.
+    """
     reason = _guard(request, bundle)
     if reason:
         return Decision("deny", GUARD_RULE, reason, bundle.revision if bundle else 0)
-    scan = _Scan(request, bundle)
+    scan = _Scan(request, bundle, approved)
     decision = scan.decide()
     return replace(decision, clauses=tuple(scan.clauses())) if explain else decision
 
@@ -72,10 +77,10 @@ def _is_about_owner(attr: Mapping[str, Any]) -> bool:
 class _Scan:
     """One request on its way through the rules."""
 
-    __slots__ = ("_bound", "_bundle", "_keys", "_lane", "_request", "_roles")
+    __slots__ = ("_approved", "_bound", "_bundle", "_keys", "_lane", "_request", "_roles")
 
-    def __init__(self, request: DecisionRequest, bundle: Bundle | None) -> None:
-        self._request = request
+    def __init__(self, request: DecisionRequest, bundle: Bundle | None, approved: Collection[str]) -> None:
+        self._request, self._approved = request, approved
         self._bundle = bundle
         self._roles = bundle.roles_of(request.principal.roles) if bundle else request.principal.roles
         self._lane: Lane | None = bundle.lane(request.action, self._roles) if bundle else None
@@ -85,20 +90,21 @@ class _Scan:
     def decide(self) -> Decision:
         """The first answer in the documented order."""
         duties: list[Obligation] = []
+        gates: list[BoundRule] = []
         error = False
         if self._lane is not None:
             denial = self._denial(self._lane.final_denials)
             if denial:
                 return denial
             for tier in self._lane.tiers:
-                denial = self._denial(tier.denials)
+                denial = self._denial(tier.denials) or self._close(tier, gates)
                 if denial:
                     return denial
                 error |= self._gather(tier, duties)
                 allowance = self._allowance(tier, duties, error=error)
                 if allowance:
-                    return allowance
-        return self._by_matrix(duties, error=error)
+                    return self._gated(allowance, gates)
+        return self._gated(self._by_matrix(duties, error=error), gates)
 
     def _denial(self, rules: tuple[BoundRule, ...]) -> Decision | None:
         for rule in rules:
@@ -106,6 +112,36 @@ class _Scan:
             if truth is not False:
                 return self._by_rule("deny", rule, (), error=truth is not True)
         return None
+
+    def _close(self, tier: Tier, gates: list[BoundRule]) -> Decision | None:
+        """Keep the gates that hold: nobody gains a right by asking. One whose condition fails denies."""
+        for rule in tier.gates:
+            truth = False if _gate(rule) in self._approved else self._truth(rule)
+            if truth is True:
+                gates.append(rule)
+            elif truth is not False:
+                return self._by_rule("deny", rule, (), error=True)
+        return None
+
+    def _gated(self, decision: Decision, gates: list[BoundRule]) -> Decision:
+        """What would be allowed, behind its gates: open to whoever may open all of them, as long as the shortest."""
+        asked = [(rule, rule.rule.approval) for rule in gates if rule.rule.approval is not None]
+        if not asked or not decision.is_allowed or decision.own_only:
+            return decision
+        first, named = asked[0][0], [each.approvers for _, each in asked if each.approvers is not None]
+        approvers = frozenset.intersection(*named) if named else None
+        if approvers is not None and not approvers:
+            return replace(self._by_rule("deny", first, (), error=False), reason="nobody_may_approve")
+        seconds = min(each.expires_in_seconds for _, each in asked)
+        return replace(
+            decision,
+            effect="require_approval",
+            rule_name=first.rule.rule_name,
+            policy_id=first.policy_id,
+            reason=first.rule.reason,
+            obligations=(*decision.obligations, *(duty for rule in gates for duty in rule.obligations)),
+            approval=ApprovalRule(approvers, seconds, tuple(_gate(rule) for rule in gates)),
+        )
 
     def _gather(self, tier: Tier, duties: list[Obligation]) -> bool:
         """Add what the tier obliges to. A duty whose condition fails is kept: it can only tighten."""
@@ -203,6 +239,10 @@ class _Scan:
             yield Clause(rule.policy_id, name, effect, leaf.text, known, "" if isinstance(truth, bool) else truth)
         if condition is None:
             yield Clause(rule.policy_id, name, effect, "always", truth=True)
+
+
+def _gate(rule: BoundRule) -> str:
+    return f"{rule.policy_id}/{rule.rule.rule_name}"
 
 
 _NOT, _DEPENDS, _MASKED, _WHOLE = range(4)

@@ -15,19 +15,36 @@ from pdp.conditions import Condition, read_condition
 from pdp.marked import Marked, Path, read_yaml
 from pdp.matrix import PLATFORM_ROLES, RESERVED, ROLES, expand
 from pdp.problems import DocumentError, Problem
-from pdp.shapes import DocumentShape, GivenShape, ObligationShape, RuleShape, TrialShape, problems_of
+from pdp.request import ApprovalRule
+from pdp.shapes import (
+    MAX_SPAN_SECONDS,
+    ApprovalShape,
+    DocumentShape,
+    GivenShape,
+    ObligationShape,
+    RuleShape,
+    TrialShape,
+    problems_of,
+    seconds_of,
+)
 from pdp.vocabulary import compile_condition, inline
 
 __all__ = ["CustomRole", "Document", "DocumentError", "Problem", "Rule", "Trial", "parse_document"]
 
 Obligation = Mapping[str, Any]
-Effect = Literal["allow", "deny", "obligate"]
+Effect = Literal["allow", "deny", "obligate", "require_approval"]
 
 _EFFECTS: Final[Mapping[str, frozenset[str]]] = {
     "rbac": frozenset(("allow", "deny")),
-    "abac": frozenset(("allow", "deny", "obligate")),
+    "abac": frozenset(("allow", "deny", "obligate", "require_approval")),
 }
 _NOT_INHERITED: Final = frozenset(("org_owner", *PLATFORM_ROLES))
+_GATED: Final = frozenset(("agent:execute", "orchestration:execute"))
+"""What can wait for somebody's approval."""
+_LATER_APPROVALS: Final[Mapping[str, Any]] = {
+    "required": 1, "separation_of_duties": True, "on_timeout": "deny", "grant": None, "escalate": None,
+}  # fmt: skip
+"""What an approval cannot say yet, but for what holds anyway."""
 _CACHED: Final = 2_048
 
 
@@ -44,6 +61,8 @@ class Rule:
     """None: always."""
     obligations: tuple[Obligation, ...]
     reason: str
+    approval: ApprovalRule | None = None
+    """Of a gate: who opens it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +80,7 @@ class Trial:
 
     name: str
     given: GivenShape
-    decision: Literal["allow", "deny"]
+    decision: Literal["allow", "deny", "require_approval"]
     rule_name: str | None
     obligations: tuple[Obligation, ...] | None
 
@@ -124,14 +143,13 @@ def _not_yet(marked: Marked) -> list[Problem]:
         paths.append(("budgets",))
     rules = marked.value.get("rules")
     for index, rule in enumerate(rules if isinstance(rules, list) else ()):
-        if isinstance(rule, dict) and rule.get("effect") == "require_approval":
-            paths.append(("rules", index, "effect"))
-        if isinstance(rule, dict) and "approval" in rule:
-            paths.append(("rules", index, "approval"))
-    return [
-        marked.problem(path, "Budgets and approvals are not supported yet.", "not_supported_yet", at_key=True)
-        for path in paths
-    ]
+        approval = rule.get("approval") if isinstance(rule, dict) else None
+        given = approval if isinstance(approval, dict) else {}
+        paths += [
+            ("rules", index, "approval", key) for key, here in _LATER_APPROVALS.items() if given.get(key, here) != here
+        ]
+    message = "Budgets, and approvals other than by one person who is not the one who asks, are not supported yet."
+    return [marked.problem(path, message, "not_supported_yet", at_key=True) for path in paths]
 
 
 def read_time(text: str) -> datetime | None:
@@ -195,6 +213,7 @@ class _Reader:
             self._wrong((*path, "obligations"), "A denial has no obligations.", "invalid_value", at_key=True)
         if rule.effect == "obligate" and not rule.obligations:
             self._wrong(path, "This rule obliges to nothing.", "missing_key")
+        approval = self._approval(path, rule)
         for position, role in enumerate(rule.roles or ()):
             place: Path = (*path, "roles", position)
             self.named.append((role, self._marked.problem(place, f"There is no role {role!r}.", "unknown_role")))
@@ -210,7 +229,24 @@ class _Reader:
             condition=condition,
             obligations=self._obligations((*path, "obligations"), rule.obligations),
             reason=rule.reason,
+            approval=approval,
         )
+
+    def _approval(self, path: Path, rule: RuleShape) -> ApprovalRule | None:
+        if rule.effect != "require_approval":
+            if rule.approval is not None:
+                message = "Only a rule with the effect require_approval says who approves."
+                self._wrong((*path, "approval"), message, "invalid_value", at_key=True)
+            return None
+        for index, pattern in enumerate(rule.actions):
+            if not expand(pattern) <= _GATED:
+                message = f"Only {' and '.join(sorted(_GATED))} can wait for an approval yet."
+                self._wrong((*path, "actions", index), message, "not_supported_yet")
+        shape = rule.approval or ApprovalShape()
+        if seconds_of(shape.expires_in) > MAX_SPAN_SECONDS:
+            self._wrong((*path, "approval", "expires_in"), "An approval waits for at most 30d.", "invalid_value")
+        named = shape.approvers.any_of if shape.approvers else ()
+        return ApprovalRule(frozenset(named) or None, seconds_of(shape.expires_in))
 
     def _permissions(self, path: Path, patterns: list[str], *, granting: bool) -> frozenset[str]:
         found: set[str] = set()

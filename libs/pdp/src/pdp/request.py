@@ -78,10 +78,21 @@ class Clause:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalRule:
+    """Who opens a gate, and how long it is waited for."""
+
+    approvers: frozenset[str] | None
+    """As `role:<role>` or `user:<id>`, any one of them; None: everybody with the right to decide."""
+    expires_in_seconds: float
+    gates: tuple[str, ...] = ()
+    """Of a decision: the rules that an approval answers, as `<policy id>/<rule name>`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The answer, with the rule that gave it."""
 
-    effect: Literal["allow", "deny"]
+    effect: Literal["allow", "deny", "require_approval"]
     rule_name: str
     reason: str
     bundle_revision: int
@@ -93,6 +104,8 @@ class Decision:
     """An expression had no value, and the decision is the tighter for it."""
     own_only: bool = False
     """The question was about a kind, and reaches only certain rows: show each row to a decision of its own."""
+    approval: ApprovalRule | None = None
+    """Of `require_approval`: once somebody has approved, decide again with its gates as `approved`."""
     clauses: tuple[Clause, ...] = ()
     """Filled on request: the truth of every clause that could have mattered."""
 

@@ -15,12 +15,21 @@ MAX_ITEMS: Final = 100
 Kebab = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$", max_length=64)]
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
+Approver = Annotated[str, StringConstraints(pattern=r"^(role:[a-z_]{1,64}|user:[0-9a-f-]{36})$")]
+Span = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}[mhd]$")]
+MAX_SPAN_SECONDS: Final = 30 * 86_400.0
+_UNITS: Final = {"m": 60.0, "h": 3_600.0, "d": 86_400.0}
 Short = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Cel = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 Setting = Literal[
     "run.max_cost_usd", "run.max_tokens", "run.max_tool_calls", "run.max_steps", "run.max_depth", "run.timeout_seconds"
 ]
 Amount = Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def seconds_of(span: str) -> float:
+    """The seconds of `30m`, `4h` or `7d`."""
+    return int(span[:-1]) * _UNITS[span[-1]]
 
 
 class _Shape(BaseModel):
@@ -34,14 +43,31 @@ class ObligationShape(_Shape):
     notify: Code | None = None
 
 
+class ApproversShape(_Shape):
+    """Who may approve: any one of these."""
+
+    any_of: list[Approver] = Field(min_length=1, max_length=50)
+
+
+class ApprovalShape(_Shape):
+    """How a gate is opened: by one person who is not the one who asks."""
+
+    approvers: ApproversShape | None = None
+    required: Literal[1] = 1
+    separation_of_duties: Literal[True] = True
+    expires_in: Span = "24h"
+    on_timeout: Literal["deny"] = "deny"
+
+
 class RuleShape(_Shape):
     """One rule, as written."""
 
     rule_name: Kebab
-    effect: Literal["allow", "deny", "obligate"]
+    effect: Literal["allow", "deny", "obligate", "require_approval"]
     actions: list[str] = Field(min_length=1, max_length=MAX_ITEMS)
     roles: list[Name] | None = Field(None, min_length=1, max_length=MAX_ITEMS)
     when: Any = None
+    approval: ApprovalShape | None = None
     obligations: list[ObligationShape] = Field(default=[], max_length=20)
     reason: Code = ""
 
@@ -105,7 +131,7 @@ class GivenShape(_Shape):
 class ExpectShape(_Shape):
     """The decision that a document's test expects; what is left out is not compared."""
 
-    decision: Literal["allow", "deny"]
+    decision: Literal["allow", "deny", "require_approval"]
     rule_name: str | None = None
     obligations: list[ObligationShape] | None = None
 

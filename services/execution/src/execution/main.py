@@ -14,6 +14,7 @@ from chassis.sealing import Keyring
 from execution.api import (
     agent_versions,
     agents,
+    forks,
     kill_switches,
     model_credentials,
     model_prices,
@@ -31,7 +32,7 @@ from execution.clients.http_agent import HttpRunner
 from execution.clients.llm import Endpoint, LlmRunner
 from execution.clients.mcp_agent import McpRunner
 from execution.clients.python_agent import PythonRunner, installed_functions
-from execution.consumers import subscriptions, users, workspaces
+from execution.consumers import approvals, subscriptions, users, workspaces
 from execution.jobs.kill_switches import sweep_kill_switches
 from execution.jobs.leases import reap_leases
 from execution.jobs.months import keep_months
@@ -40,6 +41,7 @@ from execution.settings import Settings
 from execution.usecases.admission import admission
 from execution.usecases.engine_loop import Options, engine
 from execution.usecases.signals import RunSignals
+from execution.usecases.waking import waking
 from spine.facts import handlers_in
 from spine.service import Running, Service
 
@@ -78,14 +80,15 @@ def build(settings: Settings) -> Service:
             model_prices.router,
             runs.router,
             runs_bulk.router,
+            forks.router,
             run_events.router,
             run_explanations.router,
             steps.router,
             schedules.router,
         ],
-        consumers=handlers_in(workspaces, subscriptions, users),
+        consumers=handlers_in(workspaces, subscriptions, users, approvals),
         jobs=[reap_leases, sweep_kill_switches, tick_schedules(objects, signals), keep_months],
-        workers=[engine(options), admission(), warm_models],
+        workers=[engine(options), admission(), waking(), warm_models],
         closing=[to_models.close, to_others.close, signals.close],
     )
     service.api.state.keyring = keyring

@@ -230,7 +230,6 @@ async def test_explain_says_who_which_rule_what_and_how_much(stage: Stage, place
     assert found["trigger"]["triggered_by"] == str(caller.user_id)
     assert found["caller"]["roles"] == ["developer"]
     assert (found["decision"]["effect"], found["decision"]["rule_name"]) == ("allow", "role-matrix")
-    assert found["approvals"] == []
     assert found["version"]["digest"].startswith("sha256:")
     assert [step["node"] for step in found["steps"]] == ["draft", "edit"]
     assert found["costs"] == [

@@ -316,16 +316,17 @@ DOCUMENTED: dict[str, str | None] = {
     'pattern: sequential\nsteps: [{id: draft, agent: writer, in: {topic: "${input.topic}"}}, {id: edit, agent: editor, in: {text: "${steps.draft.output.text}"}}]': None,
     "pattern: parallel\nbranches: [{id: a, agent: legal}, {id: b, agent: risk}]\njoin: {mode: quorum, quorum: 2, on_branch_error: fail}\nmerge: {agent: summarizer}": None,
     "pattern: router\nclassifier: {agent: triage}\nroutes: {billing: {agent: bill}, tech: {agent: tech}}\notherwise: {agent: desk}": None,
-    'pattern: supervisor\nsupervisor: lead\nworkers: [a, b]\nmax_rounds: 8\nstop_when: "true"': "pattern",
+    'pattern: supervisor\nsupervisor: lead\nworkers: [a, b]\nmax_rounds: 8\nstop_when: "true"': None,
     'pattern: map_reduce\nover: "${input.documents}"\nas: doc\nmap: {agent: reader}\nconcurrency: 8\nmax_items: 1000\nitem_error: skip\nreduce: {agent: merger, fan_in: 20}': "reduce.fan_in",
     "pattern: loop_until\nbody: {agent: coder}\njudge: {agent: reviewer}\nmax_iterations: 5\non_exhausted: fail": None,
-    "pattern: handoff\nstart: triage\nedges: {triage: [sales, support]}\nmax_handoffs: 6\ncontext: full": "pattern",
-    "pattern: approval\nbefore: {agent: payer}\napprovers: {roles: [operator], count: 2, exclude_requester: true}\nbind: [amount]\nexpires: 24h\non_expire: reject": "pattern",
-    "pattern: graph\nnodes: []\nedges: []": "pattern",
+    "pattern: handoff\nstart: triage\nedges: {triage: [sales, support]}\nmax_handoffs: 6\ncontext: full": None,
+    "pattern: approval\nbefore: {agent: payer}\napprovers: {roles: [operator], count: 2, exclude_requester: true}\nbind: [amount]\nexpires: 24h\non_expire: reject": "approvers.count",
+    "pattern: approval\nbefore: {agent: payer}\napprovers: {roles: [operator], exclude_requester: true}\nbind: [amount]\nexpires: 24h\non_expire: reject": None,
+    "pattern: graph\nnodes: [{id: a, agent: writer}, {id: b, agent: editor}]\nedges: [{from: a, to: b}]": None,
 }
 COMMON = """\
 apiVersion: orchestration/v1
-input_schema: {type: object, properties: {topic: {type: string}, documents: {type: array}}}
+input_schema: {type: object, properties: {topic: {type: string}, documents: {type: array}, amount: {type: number}}}
 limits: {max_cost_usd: "2.00", max_tokens: 200000, max_steps: 50, timeout: 15m, max_depth: 3}
 defaults: {retry: {max: 3, backoff: exponential, base: 1s, cap: 60s, jitter: full, not_on: [policy_denied, invalid_input]}, step_timeout: 120s}
 flow: {priority: 0}

@@ -7,10 +7,11 @@ import pytest
 from execution.domain.compiler import compile_agent, compile_orchestration
 from execution.domain.definitions import parse_agent, parse_orchestration
 from execution.domain.graph import Graph
-from execution.domain.interpreter import Finished, Outcome, Plan, StepKey, next_work, partial_output
+from execution.domain.interpreter import Finished, Plan, next_work, partial_output
 from execution.domain.nodes import AgentNode, BranchNode, LoopNode, MapNode, Node, OnError
 from execution.domain.runs import RunStatus, StepStatus, StopReason
 from execution.domain.templates import compile_template
+from execution.domain.walk import Outcome, StepKey
 
 HEAD = "apiVersion: orchestration/v1\n"
 SEQUENCE = """\

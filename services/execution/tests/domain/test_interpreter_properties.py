@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from execution.domain.graph import Graph, require_sound
-from execution.domain.interpreter import Finished, Outcome, Ready, StepKey, next_work
+from execution.domain.interpreter import Finished, next_work
 from execution.domain.nodes import (
     AgentNode,
     BranchNode,
@@ -25,10 +25,12 @@ from execution.domain.nodes import (
     ParallelNode,
     SubrunNode,
     ToolNode,
+    Wait,
     WaitNode,
 )
 from execution.domain.runs import RunStatus, StepStatus
 from execution.domain.templates import compile_template
+from execution.domain.walk import Outcome, Ready, StepKey
 
 MAX_STEPS = 400
 INPUTS = st.fixed_dictionaries(
@@ -88,7 +90,7 @@ class Builder:
                     [
                         AgentNode(id=name, next=following, agent="x", input=template),
                         ToolNode(id=name, next=following, tool="t", operation="o", input=template),
-                        WaitNode(id=name, next=following, wait="signal", input=template),
+                        WaitNode(id=name, next=following, wait=Wait.SIGNAL, input=template),
                         SubrunNode(id=name, next=following, orchestration="y", input=template),
                     ]
                 )

@@ -14,9 +14,10 @@ from services.execution.tests.domain.test_definitions import refused
 from execution.domain.compiler import compile_orchestration
 from execution.domain.definitions import parse_orchestration
 from execution.domain.graph import Graph
-from execution.domain.interpreter import Finished, Outcome, StepKey, next_work
+from execution.domain.interpreter import Finished, next_work
 from execution.domain.nodes import AgentNode
 from execution.domain.runs import StepStatus
+from execution.domain.walk import Outcome, StepKey
 
 Does = Callable[[str, Any, int], Any]
 """What an agent answers: to its alias, its input and the time round; an exception class fails it."""

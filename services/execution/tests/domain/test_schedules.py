@@ -58,6 +58,12 @@ def test_what_is_due_are_ticks_that_have_come(
         assert ticks == ([every[-1]] if now - every[-1] <= ON_TIME else [])
 
 
+@pytest.mark.parametrize("late", [0, 1, 59_999_999])
+def test_the_last_tick_of_a_long_past_is_never_one_to_come(late: int) -> None:
+    due, now = NOON - timedelta(days=1), NOON + timedelta(microseconds=late)
+    assert due_ticks(Clockwork("* * * * *", "UTC"), due, now, MissedTicks.ONE) == [NOON]
+
+
 def test_nothing_is_due_before_its_time() -> None:
     assert due_ticks(Clockwork("* * * * *", "UTC"), NOON, NOON - timedelta(seconds=1), MissedTicks.ALL) == []
 

@@ -118,13 +118,18 @@ async def test_bounds_of_months_are_those_of_ids(stage: Stage) -> None:
     assert tuple(rows[0]) == (True, True)
 
 
+STEP_OF_NO_FORK = """insert into step (organization_id, retention_class, run_id, node, iteration, attempt, id, step_number,
+kind, status, started_at, token) select id, 30, first_id_at(now()), 'a', 0, 1, id, 1, 'agent', 'completed', now(), 1
+from (select gen_random_uuid() as id) made, lateral set_config('app.organization_id', made.id::text, true)"""
+
+
 @pytest.mark.parametrize(
     ("suffix", "statement"),
     [
         ("", "update run set output = '{}'"),
         ("", "update run set input = '{}'"),
         ("", "delete from run"),
-        ("", "insert into step (run_id) values (null)"),
+        ("", STEP_OF_NO_FORK),
         ("", "update agent_version set config = '{}'"),
         ("", "delete from agent"),
         ("batch", "delete from run"),

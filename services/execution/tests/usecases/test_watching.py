@@ -43,7 +43,9 @@ def test_a_run_that_waits_says_for_what_and_goes_on() -> None:
     told = list(events_of(waiting, [step(1, seconds=3), undecided]))[-1]
     assert (told.name, told.data["name"]) == ("CUSTOM", "RUN_WAITING")
     assert told.data["value"]["waitingFor"] == "decision"
-    assert told.data["value"]["steps"] == [{"stepId": str(undecided.id), "stepName": "n2", "iteration": 0}]
+    assert told.data["value"]["steps"] == [
+        {"stepId": str(undecided.id), "stepName": "n2", "iteration": 0, "waitsFor": "decision"}
+    ]
     assert not after(told, told.id)
 
 

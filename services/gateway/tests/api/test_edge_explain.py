@@ -10,18 +10,26 @@ pytestmark = pytest.mark.anyio
 STEPS = [{"id": "s1", "completed_at": "2026-11-22T00:00:00Z"}, {"id": "s2", "completed_at": "2026-11-22T00:00:01Z"}]
 ACCOUNT = {
     "run": {"id": "r", "status": "completed"}, "trigger": {"type": "api"}, "caller": {"id": "u"},
-    "decision": {"rule_name": "matrix"}, "approvals": [], "version": {"semver": "1.0.0"}, "steps": STEPS,
+    "decision": {"rule_name": "matrix"}, "version": {"semver": "1.0.0"}, "steps": STEPS,
     "costs": [{"provider": "p"}], "trace_id": "t",
 }  # fmt: skip
 BOOKED = {"items": [{"id": "s1", "cost_usd_micros": 1}, {"id": "s2", "cost_usd_micros": 2}], "next_cursor": None}
 ENTRIES = {"items": [{"event_type": "execution.run.queued.v1"}, {"event_type": "execution.run.completed.v1"}]}
 
 
+ASKED = {"items": [{"id": "s1", "status": "approved"}], "next_cursor": None}
+
+
 def _play(
-    stage: EdgeStage, account: Any = (200, ACCOUNT), usage: Any = (200, BOOKED), entries: Any = (200, ENTRIES)
+    stage: EdgeStage,
+    account: Any = (200, ACCOUNT),
+    usage: Any = (200, BOOKED),
+    entries: Any = (200, ENTRIES),
+    approvals: Any = (200, ASKED),
 ) -> dict[str, Played]:
     played = {
         "execution": Played({"/v1/runs/r/explain": account}),
+        "policy": Played({"/v1/approvals": approvals}),
         "billing": Played({"/v1/usage-events": usage}),
         "audit": Played({"/v1/audit-entries": entries}),
     }
@@ -29,12 +37,13 @@ def _play(
     return played
 
 
-async def test_the_parts_of_three_services_are_one_answer(stage: EdgeStage) -> None:
+async def test_the_parts_of_four_services_are_one_answer(stage: EdgeStage) -> None:
     played = _play(stage)
     holder = await stage.holder()
     answer = await stage.get(holder.key, "/v1/runs/r/explain")
     assert answer.json() == {
-        **ACCOUNT, "costs": BOOKED["items"], "audit_entries": ENTRIES["items"], "pending": [], "withheld": [],
+        **ACCOUNT, "costs": BOOKED["items"], "audit_entries": ENTRIES["items"], "approvals": ASKED["items"],
+        "pending": [], "withheld": [],
     }  # fmt: skip
     assert "run_id=r" in played["billing"].asked[0]["query"]
     for service, each in played.items():
@@ -61,6 +70,14 @@ async def test_what_is_not_whole_yet_is_null_and_pending(
     assert explanation["pending"] == pending
     assert [name for name in ("costs", "audit_entries") if explanation[name] is None] == pending
     assert explanation["steps"] == STEPS
+
+
+async def test_an_approval_that_policy_has_not_heard_of_yet_is_pending(stage: EdgeStage) -> None:
+    account = ACCOUNT | {"steps": [*STEPS, {"id": "s9", "kind": "approval", "completed_at": None}]}
+    _play(stage, account=(200, account))
+    holder = await stage.holder()
+    explanation = (await stage.get(holder.key, "/v1/runs/r/explain")).json()
+    assert (explanation["approvals"], explanation["pending"]) == (None, ["approvals"])
 
 
 async def test_a_run_that_goes_on_is_explained_so_far(stage: EdgeStage) -> None:

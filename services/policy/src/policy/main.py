@@ -2,9 +2,10 @@
 
 import policy
 from chassis.migrate import migrations_of
-from policy.api import decisions, policies, roles
+from policy.api import approvals, decisions, policies, roles
 from policy.consumers import decisions as decision_facts
-from policy.consumers import organizations
+from policy.consumers import organizations, runs
+from policy.jobs.approvals import expire_approvals
 from policy.settings import Settings
 from policy.usecases.across import restate_bundles
 from spine.facts import handlers_in
@@ -17,7 +18,8 @@ def build(settings: Settings) -> Service:
         "policy",
         settings,
         migrations=migrations_of(policy),
-        routers=[policies.router, decisions.router, roles.router],
-        consumers=handlers_in(organizations, decision_facts),
+        routers=[policies.router, decisions.router, roles.router, approvals.router],
+        consumers=handlers_in(organizations, decision_facts, runs),
+        jobs=[expire_approvals],
         restate={"bundle": restate_bundles},
     )

@@ -63,7 +63,7 @@ def start(  # noqa: PLR0917  (each is an option of the command line)
             return await watch_run(edge, run, title)
         return await _ended(edge, run) if wait or watch else run
 
-    _show(ask(do), as_json=as_json, must_complete=watch or wait)
+    show_run(ask(do), as_json=as_json, must_complete=watch or wait)
 
 
 @app.command("list")
@@ -83,7 +83,7 @@ def show_all(
 @app.command("get")
 def show_one(run_id: Run, as_json: Json = False) -> None:  # noqa: FBT002
     """Show one run."""
-    _show(ask(lambda edge: edge.get(f"/v1/runs/{run_id}")), as_json=as_json, must_complete=False)
+    show_run(ask(lambda edge: edge.get(f"/v1/runs/{run_id}")), as_json=as_json, must_complete=False)
 
 
 @app.command("watch")
@@ -93,7 +93,7 @@ def watch(run_id: Run) -> None:
     async def do(edge: Edge) -> dict[str, Any]:
         return await watch_run(edge, await edge.get(f"/v1/runs/{run_id}"), "run")
 
-    _show(ask(do), as_json=False, must_complete=True)
+    show_run(ask(do), as_json=False, must_complete=True)
 
 
 @app.command("cancel")
@@ -104,7 +104,7 @@ def cancel(
 ) -> None:
     """Stop a run that has not finished; again changes nothing."""
     run = ask(lambda edge: edge.post(f"/v1/runs/{run_id}/cancel", {"reason": reason}))
-    _show(run, as_json=as_json, must_complete=False)
+    show_run(run, as_json=as_json, must_complete=False)
 
 
 @app.command("decide")
@@ -117,12 +117,24 @@ def decide(  # noqa: PLR0917  (each is an option of the command line)
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
     """Say what became of a write that a crash left unknown; the run then goes on."""
-    body = {"outcome": outcome, "output": _json(output), "reason": reason}
+    body = {"outcome": outcome, "output": _json(output, "--output"), "reason": reason}
     step = ask(lambda edge: edge.post(f"/v1/runs/{run_id}/steps/{step_id}/decide", body))
     if as_json:
         print_json(step)
     else:
         console().print(f"step {escape(step['node'])}: {step['status']}")
+
+
+@app.command("signal")
+def signal(
+    run_id: Run,
+    name: Annotated[str, typer.Argument(help="The signal, or the id of the step that waits for it.")],
+    payload: Annotated[str, typer.Option(help="JSON that becomes the output of the step.")] = "null",
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Send a run the signal that a step of it waits for; the run then goes on."""
+    body = {"name": name, "payload": _json(payload, "--payload")}
+    show_run(ask(lambda edge: edge.post(f"/v1/runs/{run_id}/signal", body)), as_json=as_json, must_complete=False)
 
 
 @app.command("explain")
@@ -147,11 +159,11 @@ def read_input(given: list[str]) -> dict[str, Any]:
     return merged
 
 
-def _json(text: str) -> Any:
+def _json(text: str, option: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise CliError("--output is JSON") from None
+        raise CliError(f"{option} is JSON") from None
 
 
 def _object(text: str, where: str) -> dict[str, Any]:
@@ -172,7 +184,8 @@ async def _ended(edge: Edge, run: dict[str, Any]) -> dict[str, Any]:
     return run
 
 
-def _show(run: dict[str, Any], *, as_json: bool, must_complete: bool) -> None:
+def show_run(run: dict[str, Any], *, as_json: bool, must_complete: bool) -> None:
+    """Print a run; with `must_complete`, end with the exit code of one that did not."""
     if as_json:
         print_json(run)
     else:

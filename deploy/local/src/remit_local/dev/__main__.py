@@ -52,7 +52,7 @@ def _bench(chosen: argparse.Namespace, rest: list[str]) -> int:
 
 def _chaos(chosen: argparse.Namespace, rest: list[str]) -> int:
     _install_servers()
-    numbers = ["--kills", str(chosen.kills), "--seed", str(chosen.seed)]
+    numbers = [f"--{name}={getattr(chosen, name)}" for name in ("faults", "seed", "runs")]
     return show([program("pytest"), "-q", "-s", "-n0", "-m", "chaos", "tests/chaos", *numbers, *rest])
 
 
@@ -104,8 +104,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("bench", _bench, "run a benchmark [-- its arguments]; without a name: list them").add_argument(
         "name", nargs="?"
     )
-    chaos = add("chaos", _chaos, "kill every kind of process in the middle of work [-- arguments of pytest]")
-    chaos.add_argument("--kills", type=int, default=20)
+    chaos = add("chaos", _chaos, "kill, stop and cut off every kind of process at work [-- arguments of pytest]")
+    chaos.add_argument("--faults", type=int, default=40)
+    chaos.add_argument("--runs", type=int, default=500)
     chaos.add_argument("--seed", type=int, default=1)
     for name, run, what in (("schemas", _schemas, "libs/contracts/schemas"), ("openapi", _openapi, "openapi.json")):
         golden = add(name, run, f"write {what} from the code")

@@ -24,7 +24,6 @@ class ExplanationOut(BaseModel):
     trigger: dict[str, Any]
     caller: dict[str, Any]
     decision: dict[str, Any]
-    approvals: list[dict[str, Any]]
     version: dict[str, Any]
     steps: list[StepOut]
     costs: list[dict[str, Any]]
@@ -38,7 +37,6 @@ class ExplanationOut(BaseModel):
             trigger=found.trigger,
             caller=found.run.caller,
             decision=found.decision,
-            approvals=[],
             version=found.version,
             steps=[await StepOut.of(step, objects, masked) for step in found.steps],
             costs=found.costs,

@@ -12,10 +12,11 @@ from chassis.http import Router, Uow, allow_seconds
 from chassis.objects import Objects, read_payload
 from chassis.telemetry import trace_id
 from chassis.units import in_unit, permit_of, rules_of
+from chassis.uow import UnitOfWork
 from execution.api import objects_of, signals_of
 from execution.domain.runs import FINAL, RunStatus, elapsed_ms
 from execution.tables.runs import Run
-from execution.usecases import runs
+from execution.usecases import run_signals, runs
 from execution.usecases.runs import RunRequest
 from resources.bodies import In, Reference
 from resources.http import CountOut, Listing
@@ -53,6 +54,13 @@ class StartRunIn(In):
             trigger_type=self.trigger_type,
             priority=self.priority,
         )
+
+
+class SignalRunIn(In):
+    """A signal."""
+
+    name: Annotated[str, Field(description="As the orchestration calls it, or the id of the step.", max_length=63)]
+    payload: Any = Field(None, description="Becomes the output of the step that waits.")
 
 
 class CancelRunIn(In):
@@ -93,6 +101,7 @@ class RunSummaryOut(BaseModel):
     cost_usd_micros: int
     parent_run_id: UUID | None
     root_run_id: UUID
+    forked_from: UUID | None
     decision_id: UUID
     created_at: datetime
 
@@ -188,6 +197,19 @@ async def cancel_run(request: Request, run_id: UUID, body: CancelRunIn | None = 
     if run.status == RunStatus.CANCELLED:
         signals_of(request).ended([run.id])
     return await RunOut.of(run, objects_of(request), permit_of(request).masked)
+
+
+@router.post("/{run_id}/signal", permission="run:signal")
+async def signal_run(request: Request, run_id: UUID, body: SignalRunIn) -> RunOut:
+    """Send a run the signal that steps of it wait for: it goes on with the payload as their output."""
+    objects = objects_of(request)
+
+    async def send(uow: UnitOfWork) -> Run:
+        return await run_signals.signal_run(uow, run_id, name=body.name, payload=body.payload, objects=objects)
+
+    run = await in_unit(request, send)
+    signals_of(request).queued()
+    return await RunOut.of(run, objects, permit_of(request).masked)
 
 
 def wait_of(prefer: str) -> int:

@@ -59,6 +59,7 @@ class StepOut(BaseModel):
     cost_usd_micros: int
     started_at: datetime
     completed_at: datetime | None
+    copied_from: UUID | None = Field(description="Of a fork: the step of the original whose output this is.")
     execution_time_ms: int | None = None
     tokens_used: int = 0
     input: Any = None

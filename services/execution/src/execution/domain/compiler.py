@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from execution.domain.agents import AgentSpec
 from execution.domain.definitions import Definition
 from execution.domain.graph import Graph, require_sound
-from execution.domain.nodes import AgentNode, BranchNode, JoinMode, LoopNode, MapNode, Node, OnError, ParallelNode
+from execution.domain.nodes import (
+    MAX_WAIT_SECONDS,
+    AgentNode,
+    BranchNode,
+    Edge,
+    JoinMode,
+    LoopNode,
+    MapNode,
+    Node,
+    OnError,
+    ParallelNode,
+    Wait,
+    WaitNode,
+)
 from execution.domain.orchestrations import (
+    ACT,
+    APPROVE,
     BODY,
     CLASSIFY,
     JUDGE,
@@ -14,25 +31,40 @@ from execution.domain.orchestrations import (
     MERGE,
     OTHERWISE,
     REDUCE,
+    SUPERVISE,
+    Approval,
+    GraphPattern,
+    Handoff,
     LoopUntil,
     MapReduce,
     OrchestrationSpec,
     Parallel,
     Router,
     Sequential,
-    Work,
+    Supervisor,
 )
+from execution.domain.ordering import in_order
 from execution.domain.shapes import policy_of
+from execution.domain.steps import AnyStep, ApprovalAsk, SignalAsk, Work
 from execution.domain.templates import Template, compile_template
 
 AGENT_NODE = "agent"
 SELF_ALIAS = "self"
-PARALLEL_NODE, ROUTER_NODE, MAP_NODE, LOOP_NODE = "$parallel", "$router", "$map", "$loop"
+PARALLEL_NODE, ROUTER_NODE, MAP_NODE, LOOP_NODE, GRAPH_NODE = "$parallel", "$router", "$map", "$loop", "$graph"
 WHOLE_INPUT = "${input}"
+GATHERED_STEPS = ("input", "steps", "previous")
 GATHERED = ("input", "previous")
 """What a step reads that has no single step before it: all outputs of a map, or its own last one."""
 _DONE_BY_AGENT = f"has(steps.{JUDGE}.output.done) && steps.{JUDGE}.output.done == true"
 _ROUTE_OF_AGENT = f'has(steps.{CLASSIFY}.output.route) ? steps.{CLASSIFY}.output.route : ""'
+
+
+_SUPERVISED = f"steps.{SUPERVISE}.output"
+_IS_DONE = f"has({_SUPERVISED}.done) && {_SUPERVISED}.done == true"
+_WORKER = f'(has({_SUPERVISED}.worker) ? {_SUPERVISED}.worker : "")'
+_TASK = f"${{has({_SUPERVISED}.task) ? {_SUPERVISED}.task : input}}"
+_TO = '(type(previous) == map && has(previous.handoff) && previous.handoff != null ? previous.handoff : "")'
+_AMONG = ("input", "steps", "previous", "chosen")
 
 
 def compile_agent(definition: Definition[AgentSpec]) -> Graph:
@@ -57,20 +89,32 @@ def compile_orchestration(definition: Definition[OrchestrationSpec]) -> Graph:
     return graph
 
 
-def _nodes(spec: OrchestrationSpec) -> list[Node]:
+def _nodes(spec: OrchestrationSpec) -> list[Node]:  # noqa: PLR0911
     """The pattern's nodes, the first of them first."""
-    if isinstance(spec, Sequential):
-        return _sequence(spec)
-    if isinstance(spec, Parallel):
-        return _parallel(spec)
-    if isinstance(spec, Router):
-        return _router(spec)
-    return _map_reduce(spec) if isinstance(spec, MapReduce) else _loop(spec)
+    match spec:
+        case Sequential():
+            return _sequence(spec)
+        case Parallel():
+            return _parallel(spec)
+        case Router():
+            return _router(spec)
+        case Supervisor():
+            return _supervisor(spec)
+        case MapReduce():
+            return _map_reduce(spec)
+        case LoopUntil():
+            return _loop(spec)
+        case Handoff():
+            return _handoff(spec)
+        case Approval():
+            return _approval(spec)
+        case GraphPattern():
+            return _graph(spec)
 
 
 def _sequence(spec: Sequential) -> list[Node]:
     following = [*(step.id for step in spec.steps[1:]), None]
-    return [_agent(step, step.agent, step.id, after) for step, after in zip(spec.steps, following, strict=True)]
+    return [_any(step, after) for step, after in zip(spec.steps, following, strict=True)]
 
 
 def _parallel(spec: Parallel) -> list[Node]:
@@ -133,6 +177,103 @@ def _loop(spec: LoopUntil) -> list[Node]:
     )
     body = _agent(spec.body, spec.body.agent, BODY, JUDGE if judge.agent else None, roots=GATHERED)
     return [again, body, *([_agent(judge, judge.agent, JUDGE)] if judge.agent else [])]
+
+
+def _supervisor(spec: Supervisor) -> list[Node]:
+    until = f"({_IS_DONE}) || ({spec.stop_when})" if spec.stop_when else _IS_DONE
+    rounds = LoopNode(
+        id=LOOP_NODE,
+        body=SUPERVISE,
+        until=compile_template(f"${{{until}}}", ("input", "steps")),
+        max_iterations=spec.max_rounds,
+        remembers=True,
+    )
+    asked = {"input": WHOLE_INPUT, "workers": list(spec.workers), "history": "${history}"}
+    lead = AgentNode(
+        id=SUPERVISE, next=ROUTER_NODE, agent=spec.supervisor, input=compile_template(asked, ("input", "history"))
+    )
+    cases: list[tuple[Template, str | None]] = [(compile_template(f"${{{_IS_DONE}}}", ("input", "steps")), None)]
+    cases += [(compile_template(f'${{{_WORKER} == "{name}"}}', ("input", "steps")), name) for name in spec.workers]
+    task = compile_template(_TASK, ("input", "steps"))
+    workers = [AgentNode(id=name, agent=name, input=task) for name in spec.workers]
+    return [rounds, lead, BranchNode(id=ROUTER_NODE, cases=tuple(cases)), *workers]
+
+
+def _handoff(spec: Handoff) -> list[Node]:
+    turns = LoopNode(
+        id=LOOP_NODE,
+        body=ROUTER_NODE,
+        until=compile_template(f'${{{_TO} == ""}}', _AMONG),
+        max_iterations=spec.max_handoffs + 1,
+        remembers=spec.context == "full",
+    )
+    told = {"input": WHOLE_INPUT, "history": "${history}"}
+    if spec.context == "summary":
+        told = {"input": WHOLE_INPUT, "previous": '${chosen == "" ? null : previous}'}
+    given = compile_template(told, ("input", "previous", "history", "chosen"))
+    agents = [AgentNode(id=name, agent=name, input=given) for name in spec.agents]
+    cases = tuple((_is_next(spec, name), name) for name in spec.agents)
+    return [turns, BranchNode(id=ROUTER_NODE, cases=cases), *agents]
+
+
+def _is_next(spec: Handoff, name: str) -> Template:
+    """Whether it is this agent's turn: the first time the start's, then whoever the last one may and did hand to."""
+    givers = ", ".join(f'"{giver}"' for giver, targets in spec.edges.items() if name in targets)
+    handed = f'chosen in [{givers}] && {_TO} == "{name}"' if givers else "false"
+    return compile_template(f'${{chosen == "" || {handed}}}' if name == spec.start else f"${{{handed}}}", _AMONG)
+
+
+def _approval(spec: Approval) -> list[Node]:
+    ask = _ask(APPROVE, ACT, spec)
+    return [ask, _agent(spec.before, spec.before.agent, ACT, default=compile_template(WHOLE_INPUT))]
+
+
+def _ask(node_id: str, following: str | None, ask: ApprovalAsk, shown: Template | None = None) -> WaitNode:
+    bound = {name: f"${{input.{name}}}" for name in ask.bind}
+    return WaitNode(
+        id=node_id,
+        next=following,
+        wait=Wait.APPROVAL,
+        input=shown or compile_template(bound or WHOLE_INPUT, ("input",)),
+        timeout_seconds=ask.expires,
+        approvers=ask.approvers.names(),
+        on_refusal=OnError.SKIP if ask.on_reject == "continue" else OnError.FAIL,
+    )
+
+
+def _graph(spec: GraphPattern) -> list[Node]:
+    edges = tuple(
+        Edge(edge.source, edge.target, compile_template(f"${{{edge.when}}}", GATHERED_STEPS) if edge.when else None)
+        for edge in spec.edges
+    )
+    if len(spec.nodes) == 1:
+        return [_any(spec.nodes[0], None)]
+    order = in_order([node.id for node in spec.nodes], [(edge.source, edge.target) for edge in edges])
+    whole = ParallelNode(id=GRAPH_NODE, branches=tuple(order), edges=edges)
+    return [whole, *(_any(node, None) for node in spec.nodes)]
+
+
+def _any(step: AnyStep, following: str | None) -> Node:
+    """A step of whichever kind."""
+    if step.agent is not None:
+        return _agent(step, step.agent, step.id, following, roots=GATHERED_STEPS)
+    shown = compile_template(step.input, GATHERED_STEPS) if step.has_input else None
+    if step.approval is not None:
+        return _ask(step.id, following, step.approval, shown)
+    if step.timer is not None:
+        until = compile_template(step.timer.until, GATHERED_STEPS) if step.timer.until else None
+        seconds = step.timer.duration or MAX_WAIT_SECONDS
+        return WaitNode(id=step.id, next=following, wait=Wait.TIMER, until=until, timeout_seconds=seconds)
+    signal = cast("SignalAsk", step.signal)  # a step is exactly one of all
+    return WaitNode(
+        id=step.id,
+        next=following,
+        wait=Wait.SIGNAL,
+        input=shown,
+        signal=signal.name,
+        timeout_seconds=signal.timeout,
+        on_refusal=OnError.SKIP if signal.on_timeout == "continue" else OnError.FAIL,
+    )
 
 
 def _agent(

@@ -21,7 +21,6 @@ from execution.domain.agents import (
 from execution.domain.documents import Document, Json, Path, parse_document
 from execution.domain.orchestrations import (
     LATER_ORCHESTRATION_PARTS,
-    LATER_PATTERNS,
     PATTERNS,
     AgentReference,
     OrchestrationSpec,
@@ -71,7 +70,7 @@ def parse_orchestration(text: str, *, aliases: Collection[str] | None = None) ->
     reading = _Reading(parse_document(text))
     reading.take_metadata()
     agents = reading.take_agents()
-    spec: OrchestrationSpec | None = reading.shape("pattern", PATTERNS, LATER_PATTERNS, LATER_ORCHESTRATION_PARTS)
+    spec: OrchestrationSpec | None = reading.shape("pattern", PATTERNS, (), LATER_ORCHESTRATION_PARTS)
     reading.check_schemas()
     if spec is not None:
         known = None if aliases is None and agents is None else {*(aliases or ()), *(agents or ())}

@@ -15,7 +15,7 @@ from pdp import cel
 
 MAX_EXPRESSION_CHARACTERS = 500
 MAX_PATH_KEYS = 32
-ROOTS = ("input", "steps", "item", "previous")
+ROOTS = ("input", "steps", "item", "previous", "history", "chosen")
 
 _KEY = r"""\.\s*[A-Za-z_][A-Za-z0-9_]*|\[\s*[0-9]{1,9}\s*\]|\[\s*"[^"\\]*"\s*\]|\[\s*'[^'\\]*'\s*\]"""
 _PATH = re.compile(rf"\s*([A-Za-z_][A-Za-z0-9_]*)((?:\s*(?:{_KEY}))*)\s*")

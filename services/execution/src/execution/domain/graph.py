@@ -11,6 +11,7 @@ from execution.domain.expressions import ROOTS
 from execution.domain.nodes import (
     NODE_KINDS,
     AgentNode,
+    Edge,
     Effects,
     GraphError,
     JoinMode,
@@ -18,6 +19,7 @@ from execution.domain.nodes import (
     MapNode,
     Node,
     OnError,
+    Wait,
     chains_of,
     require_bounded,
 )
@@ -116,7 +118,10 @@ def _walk(graph: Graph, start: str, seen: set[str], *, depth: int, repeated: boo
 
 
 _TEMPLATES = ("input", "over", "until")
+_TUPLES = ("branches", "approvers")
 _ENUMS: dict[str, Any] = {
+    "wait": Wait,
+    "on_refusal": OnError,
     "join": JoinMode,
     "on_branch_error": OnError,
     "item_error": OnError,
@@ -140,6 +145,8 @@ def _field_to_json(name: str, value: Any) -> Json:
         return value.to_json()
     if name == "cases":
         return [[template.source, chain] for template, chain in value]
+    if name == "edges":
+        return [[source, target, None if when is None else when.source] for source, target, when in value]
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -159,6 +166,11 @@ def _field_from_json(name: str, value: Json, roots: tuple[str, ...]) -> Any:
         return RetryPolicy.from_json(value)
     if name == "cases":
         return tuple((compile_template(template, roots), chain) for template, chain in value)
-    if name == "branches":
+    if name == "edges":
+        return tuple(
+            Edge(source, target, None if when is None else compile_template(when, roots))
+            for source, target, when in value
+        )
+    if name in _TUPLES:
         return tuple(value)
     return _ENUMS[name](value) if name in _ENUMS else value

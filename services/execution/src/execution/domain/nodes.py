@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from execution.domain.retries import RetryPolicy
 from execution.domain.templates import Template
 
 MAX_BRANCHES = 100
+MAX_EDGES = 1_000
 MAX_ITEMS = 1_000
 MAX_CONCURRENCY = 100
 MAX_ITERATIONS = 100
+DEFAULT_WAIT_SECONDS = 24 * 3600.0
+MAX_WAIT_SECONDS = 30 * 24 * 3600.0
+"""No longer than the shortest time for which runs are kept."""
 
 
 class GraphError(ValueError):
@@ -36,6 +40,22 @@ class OnError(StrEnum):
 
     FAIL = "fail"
     SKIP = "skip"
+
+
+class Wait(StrEnum):
+    """What a run can wait for at a node."""
+
+    APPROVAL = "approval"
+    TIMER = "timer"
+    SIGNAL = "signal"
+
+
+class Edge(NamedTuple):
+    """One branch comes after another, where the condition holds once that has ended."""
+
+    source: str
+    target: str
+    when: Template | None = None
 
 
 class Effects(StrEnum):
@@ -76,14 +96,23 @@ class ToolNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitNode:
-    """Holds the run until an approval, a timer or a signal; `input` says what is asked."""
+    """Holds the run until a person approves, a moment comes or a signal arrives; `input` is what is asked or shown."""
 
     kind: ClassVar = "wait"
     id: str
     next: str | None = None
-    wait: str
+    wait: Wait
     input: Template | None = None
-    timeout_seconds: float | None = None
+    timeout_seconds: float = DEFAULT_WAIT_SECONDS
+    """How long at most; of a timer without `until`: exactly so long."""
+    until: Template | None = None
+    """Of a timer: the moment, as text with its offset from UTC."""
+    signal: str = ""
+    """What the signal is called."""
+    approvers: tuple[str, ...] = ()
+    """Who may approve, as `role:<role>` or `user:<id>`; nobody named: everybody with the right to."""
+    on_refusal: OnError = OnError.FAIL
+    """What being rejected, or not answered in time, does: `skip` goes on, the outcome in the output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +129,11 @@ class SubrunNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParallelNode:
-    """Runs chains side by side and gives on `{first node: output}` of those that count."""
+    """Runs chains side by side and gives on `{first node: output}` of those that count.
+
+    With `edges` a chain starts once all before it have ended, if one of its edges was taken, and is passed over
+    otherwise; the branches are then listed in an order that the edges allow, and the output is that of the last ones.
+    """
 
     kind: ClassVar = "parallel"
     id: str
@@ -109,6 +142,7 @@ class ParallelNode:
     join: JoinMode = JoinMode.ALL
     quorum: int = 0
     on_branch_error: OnError = OnError.FAIL
+    edges: tuple[Edge, ...] = ()
 
     @property
     def needed(self) -> int:
@@ -134,12 +168,16 @@ class MapNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BranchNode:
-    """Follows the first chain whose condition is true, else `otherwise`; with neither, the run fails."""
+    """Follows the first chain whose condition is true, else `otherwise`; with neither, the run fails.
+
+    A condition without a chain gives on what came before. Conditions may ask for `chosen`: the chain that was followed
+    the last time round.
+    """
 
     kind: ClassVar = "branch"
     id: str
     next: str | None = None
-    cases: tuple[tuple[Template, str], ...]
+    cases: tuple[tuple[Template, str | None], ...]
     otherwise: str | None = None
 
 
@@ -157,6 +195,8 @@ class LoopNode:
     """`skip` gives on the last output."""
     result: str | None = None
     """The node of the body whose output is the loop's and the next time's; without, the body's last."""
+    remembers: bool = False
+    """Whether its body reads `history`: a list with `{step: output}` for each time round before."""
 
 
 Leaf: TypeAlias = AgentNode | ToolNode | WaitNode | SubrunNode
@@ -175,8 +215,20 @@ def chains_of(node: Node) -> tuple[str, ...]:
     if isinstance(node, (MapNode, LoopNode)):
         return (node.body,)
     if isinstance(node, BranchNode):
-        return (*(chain for _, chain in node.cases), *((node.otherwise,) if node.otherwise else ()))
+        return tuple(chain for chain in (*(chain for _, chain in node.cases), node.otherwise) if chain is not None)
     return ()
+
+
+def _require_order(node: ParallelNode) -> None:
+    """Edges only lead from a branch to a later one: that there is such an order means that nothing goes in circles."""
+    if len(node.edges) > MAX_EDGES:
+        raise GraphError(f"{node.id!r}: a graph has at most {MAX_EDGES} edges")
+    place = {name: number for number, name in enumerate(node.branches)}
+    for source, target, _ in node.edges:
+        if source not in place or target not in place:
+            raise GraphError(f"{node.id!r}: an edge leads from {source!r} to {target!r}, which are not both there")
+        if place[source] >= place[target]:
+            raise GraphError(f"{node.id!r}: the edge from {source!r} to {target!r} leads back")
 
 
 def require_bounded(node: Node) -> None:
@@ -184,6 +236,7 @@ def require_bounded(node: Node) -> None:
     bounds: dict[str, tuple[int, int]] = {}
     if isinstance(node, ParallelNode):
         bounds["branches"] = (len(node.branches), MAX_BRANCHES)
+        _require_order(node)
         if node.join == JoinMode.QUORUM:
             bounds["quorum"] = (node.quorum, len(node.branches))
     elif isinstance(node, BranchNode):
@@ -193,6 +246,8 @@ def require_bounded(node: Node) -> None:
         bounds["concurrency"] = (node.concurrency, MAX_CONCURRENCY)
     elif isinstance(node, LoopNode):
         bounds["max_iterations"] = (node.max_iterations, MAX_ITERATIONS)
+    elif isinstance(node, WaitNode) and not 0 < node.timeout_seconds <= MAX_WAIT_SECONDS:
+        raise GraphError(f"{node.id!r}: a wait is longer than nothing and at most {MAX_WAIT_SECONDS:g} s")
     for name, (number, most) in bounds.items():
         if not 1 <= number <= most:
             raise GraphError(f"{node.id!r}: {name} is {number}; it is between 1 and {most}")

@@ -7,19 +7,27 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from execution.domain.graph import DEFAULT_MAX_STEPS, MAX_STEPS
-from execution.domain.nodes import MAX_BRANCHES, MAX_CONCURRENCY, MAX_ITEMS, MAX_ITERATIONS
+from execution.domain.nodes import (
+    MAX_BRANCHES,
+    MAX_CONCURRENCY,
+    MAX_EDGES,
+    MAX_ITEMS,
+    MAX_ITERATIONS,
+)
 from execution.domain.runs import Limits
 from execution.domain.shapes import MAX_TOKENS, Alias, Duration, Name, NodeId, Retry, Shape, UsdMicros, Version
+from execution.domain.steps import AnyStep, ApprovalAsk, NamedStep, Rule, StepShape, Work
 
 MAX_SEQUENCE = 200
 MAX_DEPTH = 10
 DEFAULT_MAX_DEPTH = 3
-MAX_RULE_CHARACTERS = 400
-"""Less than an expression may have: a router compares it with each of its routes."""
 MERGE = "merge"
 CLASSIFY, OTHERWISE = "classify", "otherwise"
 MAP, REDUCE = "map", "reduce"
 BODY, JUDGE = "body", "judge"
+SUPERVISE = "supervise"
+APPROVE, ACT = "approve", "act"
+DEFAULT_ROUNDS, DEFAULT_HANDOFFS = 8, 6
 
 
 class AgentReference(Shape):
@@ -62,31 +70,6 @@ class Flow(Shape):
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
 
 
-class Work(Shape):
-    """How an agent is run; without `in` it receives what came before it."""
-
-    input: Annotated[Any, Field(alias="in")] = None
-    retry: Retry | None = None
-    timeout: Duration | None = None
-
-    @property
-    def has_input(self) -> bool:
-        """Whether the step says what it receives."""
-        return "input" in self.model_fields_set
-
-
-class StepShape(Work):
-    """An agent to run."""
-
-    agent: Alias
-
-
-class NamedStep(StepShape):
-    """A step that others can refer to: `${steps.<id>.output}`."""
-
-    id: NodeId
-
-
 class Join(Shape):
     """How many branches must succeed, and what one that fails does to the others."""
 
@@ -115,7 +98,7 @@ class Sequential(OrchestrationShape):
     """Steps one after the other; the output is the last step's."""
 
     pattern: Literal["sequential"]
-    steps: Annotated[list[NamedStep], Field(min_length=1, max_length=MAX_SEQUENCE)]
+    steps: Annotated[list[AnyStep], Field(min_length=1, max_length=MAX_SEQUENCE)]
 
 
 class Parallel(OrchestrationShape):
@@ -125,9 +108,6 @@ class Parallel(OrchestrationShape):
     branches: Annotated[list[NamedStep], Field(min_length=1, max_length=MAX_BRANCHES)]
     join: Join = Join()
     merge: StepShape | None = None
-
-
-Rule = Annotated[str, Field(min_length=1, max_length=MAX_RULE_CHARACTERS)]
 
 
 class Chooser(Work):
@@ -186,15 +166,84 @@ class LoopUntil(OrchestrationShape):
     """`return_best` gives what the last time round gave, which was built on all before."""
 
 
-OrchestrationSpec: TypeAlias = Sequential | Parallel | Router | MapReduce | LoopUntil
+class Supervisor(OrchestrationShape):
+    """An agent that gives work to others, round after round, until it says that it is done or a rule does.
+
+    It gets `{input, workers, history}` and answers `{worker, task}` or `{done: true, ...}`; a worker gets the task.
+    The output is the supervisor's last answer, or the worker's after which the rule held.
+    """
+
+    pattern: Literal["supervisor"]
+    supervisor: Alias
+    workers: Annotated[list[NodeId], Field(min_length=1, max_length=MAX_BRANCHES)]
+    max_rounds: Annotated[int, Field(ge=1, le=MAX_ITERATIONS)] = DEFAULT_ROUNDS
+    stop_when: Rule | None = None
+
+
+class Handoff(OrchestrationShape):
+    """Agents that pass a run on: whoever answers `{handoff: <alias>}` gives it to one that its edges allow.
+
+    Each gets `{input, history}`, or with `context: summary` `{input, previous}`: only what the last one said. The
+    output is that of the first that passes it on to nobody.
+    """
+
+    pattern: Literal["handoff"]
+    start: NodeId
+    edges: Annotated[
+        dict[NodeId, Annotated[list[NodeId], Field(max_length=MAX_BRANCHES)]], Field(max_length=MAX_BRANCHES)
+    ]
+    max_handoffs: Annotated[int, Field(ge=1, lt=MAX_ITERATIONS)] = DEFAULT_HANDOFFS
+    context: Literal["full", "summary"] = "full"
+
+    @property
+    def agents(self) -> list[str]:
+        """Every agent that may get the run, the first one first."""
+        return list(
+            dict.fromkeys([self.start, *self.edges, *(to for targets in self.edges.values() for to in targets)])
+        )
+
+
+class Approval(OrchestrationShape, ApprovalAsk):
+    """An agent that acts only once a person has approved; it gets the run's input."""
+
+    pattern: Literal["approval"]
+    before: StepShape
+
+
+class GraphEdge(Shape):
+    """One node comes after another, where the rule holds once that has ended."""
+
+    source: Annotated[NodeId, Field(alias="from")]
+    target: Annotated[NodeId, Field(alias="to")]
+    when: Rule | None = None
+
+
+class GraphPattern(OrchestrationShape):
+    """Nodes and the edges between them: each starts once all before it have ended and an edge to it is taken.
+
+    Without `in` a node gets what came along the one edge that was taken, or `{node: output}` of several. The output is
+    that of the last node, or `{node: output}` of several.
+    """
+
+    pattern: Literal["graph"]
+    nodes: Annotated[list[AnyStep], Field(min_length=1, max_length=MAX_BRANCHES)]
+    edges: Annotated[list[GraphEdge], Field(max_length=MAX_EDGES)] = []
+
+
+OrchestrationSpec: TypeAlias = (
+    Sequential | Parallel | Router | Supervisor | MapReduce | LoopUntil | Handoff | Approval | GraphPattern
+)
 PATTERNS: dict[str, type[OrchestrationSpec]] = {
     "sequential": Sequential,
     "parallel": Parallel,
     "router": Router,
+    "supervisor": Supervisor,
     "map_reduce": MapReduce,
     "loop_until": LoopUntil,
+    "handoff": Handoff,
+    "approval": Approval,
+    "graph": GraphPattern,
 }
-LATER_PATTERNS = ("supervisor", "handoff", "approval", "graph")
 LATER_ORCHESTRATION_PARTS: tuple[tuple[str, ...], ...] = (
     ("flow", "concurrency"), ("on_failure",), ("reduce", "fan_in"),
 )  # fmt: skip

@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
 from execution.domain.agents import AgentSpec, LlmAgent
 from execution.domain.documents import Json, Path
 from execution.domain.expressions import CelExpression, ExpressionError, PathExpression, compile_expression
+from execution.domain.nodes import GraphError
 from execution.domain.orchestrations import (
     BODY,
     CLASSIFY,
     MERGE,
     OTHERWISE,
+    SUPERVISE,
+    Approval,
+    GraphPattern,
+    Handoff,
     LoopUntil,
     MapReduce,
-    NamedStep,
     OrchestrationSpec,
     Parallel,
     Router,
     Sequential,
-    StepShape,
-    Work,
+    Supervisor,
 )
+from execution.domain.ordering import in_order
 from execution.domain.prices import EMBEDDED_PROVIDER
+from execution.domain.problems import NOT_SUPPORTED_YET
+from execution.domain.steps import AnyStep, ApprovalAsk, NamedStep, StepShape, Work
 from execution.domain.templates import TemplateError, compile_template
 from execution.domain.tools import name_for_models
 
 Found = tuple[Path, str, str]
 
+TAKEN_NAMES = ("input", "steps", "previous", "history", "chosen")
 _STEP_KEYS = ("output", "status", "error_code")
 _OPENERS = ("additionalProperties", "patternProperties", "$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if")
 
@@ -77,23 +84,13 @@ def _tool_problems(spec: LlmAgent) -> Iterator[Found]:
 
 def orchestration_problems(spec: OrchestrationSpec, aliases: Collection[str] | None) -> Iterator[Found]:
     """What is wrong with an orchestration beyond the shape of its parts; without `aliases` these are not checked."""
-    checks = _Checks(spec.input_schema, aliases)
-    if isinstance(spec, Sequential):
-        yield from _sequence_problems(spec, checks)
-    elif isinstance(spec, Parallel):
-        yield from _parallel_problems(spec, checks)
-    elif isinstance(spec, Router):
-        yield from _router_problems(spec, checks)
-    elif isinstance(spec, MapReduce):
-        yield from _map_problems(spec, checks)
-    else:
-        yield from _loop_problems(spec, checks)
+    yield from _PROBLEMS[type(spec)](spec, _Checks(spec.input_schema, aliases))
 
 
 def _sequence_problems(spec: Sequential, checks: _Checks) -> Iterator[Found]:
     earlier: list[str] = []
     for index, step in enumerate(spec.steps):
-        yield from checks.step(step, ("steps", index), earlier)
+        yield from checks.any(step, ("steps", index), earlier)
         yield from _unique(step, ("steps", index), earlier)
         earlier.append(step.id)
     yield from _enough_steps(spec, len(spec.steps))
@@ -128,7 +125,7 @@ def _router_problems(spec: Router, checks: _Checks) -> Iterator[Found]:
 
 
 def _map_problems(spec: MapReduce, checks: _Checks) -> Iterator[Found]:
-    if spec.item_name in ("input", "steps", "previous"):
+    if spec.item_name in TAKEN_NAMES:
         yield ("as",), "invalid_value", f"an item is not called {spec.item_name!r}: that is something else already"
     yield from checks.template(spec.over, ("over",), (), ("input",))
     if not spec.over.startswith("${") or not spec.over.endswith("}"):
@@ -149,12 +146,82 @@ def _loop_problems(spec: LoopUntil, checks: _Checks) -> Iterator[Found]:
     yield from _enough_steps(spec, 1 + (judge.agent is not None))
 
 
+def _supervisor_problems(spec: Supervisor, checks: _Checks) -> Iterator[Found]:
+    yield from checks.alias(spec.supervisor, ("supervisor",))
+    for index, worker in enumerate(spec.workers):
+        yield from checks.alias(worker, ("workers", index))
+        if worker == SUPERVISE or worker in spec.workers[:index]:
+            yield ("workers", index), "duplicate_id", f"the name {worker!r} is already taken"
+    if spec.stop_when is not None:
+        yield from checks.rule(spec.stop_when, ("stop_when",), (SUPERVISE, *spec.workers), is_condition=True)
+    yield from _enough_steps(spec, 1)
+
+
+def _handoff_problems(spec: Handoff, checks: _Checks) -> Iterator[Found]:
+    yield from checks.alias(spec.start, ("start",))
+    for giver, targets in spec.edges.items():
+        yield from checks.alias(giver, ("edges", giver))
+        for index, target in enumerate(targets):
+            yield from checks.alias(target, ("edges", giver, index))
+    reached, following = set[str](), [spec.start]
+    while following:
+        name = following.pop()
+        if name not in reached:
+            reached.add(name)
+            following += spec.edges.get(name, ())
+    for giver in spec.edges:
+        if giver not in reached:
+            yield ("edges", giver), "unknown_reference", f"nobody ever hands to {giver!r}"
+
+
+def _approval_problems(spec: Approval, checks: _Checks) -> Iterator[Found]:
+    yield from checks.step(spec.before, ("before",), ())
+    yield from checks.bound(spec, ())
+    yield from _enough_steps(spec, 2)
+
+
+def _graph_problems(spec: GraphPattern, checks: _Checks) -> Iterator[Found]:
+    names = [node.id for node in spec.nodes]
+    faults = list(_edge_problems(spec, names))
+    for index, node in enumerate(spec.nodes):
+        faults += _unique(node, ("nodes", index), names[:index])
+    if faults:
+        yield from faults
+        return
+    try:
+        order = in_order(names, [(edge.source, edge.target) for edge in spec.edges])
+    except GraphError as error:
+        yield ("edges",), "invalid_value", str(error)
+        return
+    earlier: dict[str, set[str]] = {}
+    for name in order:
+        before = [edge.source for edge in spec.edges if edge.target == name]
+        earlier[name] = {*before, *(one for source in before for one in earlier[source])}
+    for index, node in enumerate(spec.nodes):
+        yield from checks.any(node, ("nodes", index), earlier[node.id])
+    for index, edge in enumerate(spec.edges):
+        if edge.when is not None:
+            known = (*earlier[edge.source], edge.source)
+            yield from checks.rule(edge.when, ("edges", index, "when"), known, ("previous",), is_condition=True)
+
+
+def _edge_problems(spec: GraphPattern, names: list[str]) -> Iterator[Found]:
+    seen: set[tuple[str, str]] = set()
+    for index, edge in enumerate(spec.edges):
+        for key, name in (("from", edge.source), ("to", edge.target)):
+            if name not in names:
+                yield ("edges", index, key), "unknown_reference", f"no node has the id {name!r}"
+        if (edge.source, edge.target) in seen:
+            yield ("edges", index), "duplicate_id", f"there already is an edge from {edge.source!r} to {edge.target!r}"
+        seen.add((edge.source, edge.target))
+
+
 def _enough_steps(spec: OrchestrationSpec, steps: int) -> Iterator[Found]:
     if steps > spec.limits.max_steps:
         yield ("limits", "max_steps"), "invalid_value", f"max_steps is less than the {steps} steps every run takes"
 
 
-def _unique(step: NamedStep, at: Path, taken: Collection[str]) -> Iterator[Found]:
+def _unique(step: NamedStep | AnyStep, at: Path, taken: Collection[str]) -> Iterator[Found]:
     if step.id in taken:
         yield (*at, "id"), "duplicate_id", f"the id {step.id!r} is already taken"
 
@@ -169,12 +236,43 @@ class _Checks(NamedTuple):
         """What is wrong with a step that may read these earlier ones, and more roots than `input` and `steps`."""
         yield from self.work(step, step.agent, at, earlier, more)
 
+    def any(self, step: AnyStep, at: Path, earlier: Collection[str]) -> Iterator[Found]:
+        """What is wrong with a step of whichever kind that may read these earlier ones, and what came before."""
+        if step.agent is not None:
+            yield from self.work(step, step.agent, at, earlier, ("previous",))
+            return
+        roots = ("input", "steps", "previous") if earlier else ("input", "previous")
+        if step.has_input:
+            yield from self.template(step.input, (*at, "in"), earlier, roots)
+        if step.approval is not None:
+            yield from self.bound(step.approval, (*at, "approval"))
+            if step.has_input and step.approval.bind:
+                yield (*at, "approval", "bind"), "invalid_value", "what is shown is said by in or by bind, not by both"
+        if step.timer is not None and step.timer.until is not None:
+            yield from self.template(step.timer.until, (*at, "timer", "until"), earlier, roots)
+
+    def bound(self, ask: ApprovalAsk, at: Path) -> Iterator[Found]:
+        """What is wrong with an approval: what it shows of the input, and how many have to agree."""
+        if ask.approvers.count > 1:
+            yield (
+                (*at, "approvers", "count"),
+                NOT_SUPPORTED_YET,
+                "approvals by more than one person are not supported yet",
+            )
+        for index, name in enumerate(ask.bind):
+            if message := self._fault(PathExpression("input", (name,)), ()):
+                yield (*at, "bind", index), "unknown_reference", message
+
+    def alias(self, agent: str, at: Path) -> Iterator[Found]:
+        """An agent that is named without more."""
+        if self.aliases is not None and agent not in self.aliases:
+            yield at, "unknown_reference", f"no agent has the alias {agent!r}"
+
     def work(
         self, work: Work, agent: str, at: Path, earlier: Collection[str], more: tuple[str, ...] = ()
     ) -> Iterator[Found]:
         """The same of anything that an agent does."""
-        if self.aliases is not None and agent not in self.aliases:
-            yield (*at, "agent"), "unknown_reference", f"no agent has the alias {agent!r}"
+        yield from self.alias(agent, (*at, "agent"))
         if work.has_input:
             roots = ("input", "steps", *more) if earlier else ("input", *more)
             yield from self.template(work.input, (*at, "in"), earlier, roots)
@@ -190,10 +288,12 @@ class _Checks(NamedTuple):
             if message := self._fault(path, earlier):
                 yield (*at, *where), "unknown_reference", message
 
-    def rule(self, text: str, at: Path, earlier: Collection[str], *, is_condition: bool = False) -> Iterator[Found]:
+    def rule(
+        self, text: str, at: Path, earlier: Collection[str], more: tuple[str, ...] = (), *, is_condition: bool = False
+    ) -> Iterator[Found]:
         """What is wrong with an expression that decides something."""
         try:
-            expression = compile_expression(text, ("input", "steps") if earlier else ("input",))
+            expression = compile_expression(text, ("input", "steps", *more) if earlier else ("input", *more))
         except ExpressionError as error:
             yield at, "invalid_expression", str(error)
             return
@@ -223,3 +323,16 @@ def _input_path_fault(path: PathExpression, schema: dict[str, Json] | None) -> s
     if path.keys[0] in schema["properties"] or any(schema.get(opener) for opener in _OPENERS):
         return ""
     return f"{path} is no property that input_schema declares"
+
+
+_PROBLEMS: dict[type[Any], Callable[[Any, _Checks], Iterator[Found]]] = {
+    Sequential: _sequence_problems,
+    Parallel: _parallel_problems,
+    Router: _router_problems,
+    Supervisor: _supervisor_problems,
+    MapReduce: _map_problems,
+    LoopUntil: _loop_problems,
+    Handoff: _handoff_problems,
+    Approval: _approval_problems,
+    GraphPattern: _graph_problems,
+}

@@ -95,6 +95,6 @@ def _last(clockwork: Clockwork, ticks: list[datetime], now: datetime) -> datetim
     """The last tick that is not in the future, without walking a long past one by one."""
     if len(ticks) < MAX_TICKS:
         return ticks[-1]
-    local = now.astimezone(ZoneInfo(clockwork.time_zone)) + timedelta(seconds=1)
+    local = now.astimezone(ZoneInfo(clockwork.time_zone)) + timedelta(microseconds=1)
     backwards = CronSim(clockwork.cron, local, reverse=True)
     return next(backwards).astimezone(UTC)

@@ -27,6 +27,7 @@ Version = Annotated[str, AfterValidator(_version)]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s\x00-\x1f]([^\x00-\x1f]*[^\s\x00-\x1f])?$")]
 Alias = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
 NodeId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+UserId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 ErrorCode = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 
 

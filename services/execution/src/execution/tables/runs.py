@@ -84,8 +84,14 @@ class Run(Stamped, Row):
     cancel_reason: Mapped[str | None]
 
     waiting_since: Mapped[datetime | None]
+    wake_at: Mapped[datetime | None]
+    """When a run that waits looks again by itself."""
+    answers: Mapped[int]
+    """How often somebody has answered one of its waiting steps; a worker that has not seen all may not let go."""
     waited: Mapped[timedelta]
     """How long it has waited for somebody so far: no part of the time it may take."""
+    plays_writes: Mapped[bool]
+    """Of a fork: its writes are not done, but played from what the original's gave."""
     schedule_id: Mapped[UUID | None]
     tick_at: Mapped[datetime | None]
     """Of a scheduled run: by which schedule, and for which of its ticks."""
@@ -109,6 +115,9 @@ class Run(Stamped, Row):
         Index(
             "run_organization_id_parent_run_id_idx", "organization_id", "parent_run_id",
             postgresql_where=text("parent_run_id is not null"),
+        ),
+        Index(
+            "run_wake_at_idx", "wake_at", postgresql_where=text("status = 'waiting' and wake_at is not null"),
         ),
         {"postgresql_partition_by": "list (retention_class)"},
     )  # fmt: skip
@@ -152,6 +161,8 @@ class Step(Stamped, Row):
     started_at: Mapped[datetime]
     completed_at: Mapped[datetime | None]
     token: Mapped[int] = mapped_column(BigInteger)
+    copied_from: Mapped[UUID | None]
+    """Of a fork: the step of the original whose output this is."""
 
     __table_args__ = ({"postgresql_partition_by": "list (retention_class)"},)
 

@@ -18,13 +18,13 @@ from chassis.telemetry import logger, span
 from execution.clients.agents import AgentCall, AgentError, AgentErrorCode, AgentResult, AgentRunner
 from execution.domain.agents import LlmAgent
 from execution.domain.documents import Json
-from execution.domain.interpreter import Ready, StepKey
-from execution.domain.nodes import AgentNode
+from execution.domain.nodes import AgentNode, Effects
 from execution.domain.prices import MAX_TOKENS_PER_CALL, PriceRow, UnknownPriceError
 from execution.domain.runs import StepStatus, Usage
+from execution.domain.walk import Ready, StepKey
 from execution.usecases.engine_definitions import AgentVersion, CredentialError, Definitions
 from execution.usecases.engine_prices import Prices
-from execution.usecases.engine_rows import ClaimedRun, StepRow
+from execution.usecases.engine_rows import ClaimedRun, Rows, StepRow, plain
 
 LONGEST_CALL_SECONDS = 3_600.0
 MESSAGE_CHARACTERS = 2_000
@@ -74,6 +74,8 @@ class Attempt:
     error_code: str | None = None
     error_message: str | None = None
     retryable: bool = False
+    played: UUID | None = None
+    """The step of the forked run whose recorded output stands for the call, which is not made."""
     retry_after_seconds: float = 0.0
     will_retry: bool = False
     input_tokens: int = 0
@@ -107,15 +109,18 @@ class Attempt:
             (status or ended).value, self.input.inline, self.input.reference, self.stored.inline,
             self.stored.reference, self.error_code, self.error_message, self.will_retry,
             *self.asked, self.price.version if self.price else "", self.input_tokens, self.output_tokens,
-            self.cost_usd_micros, self.started_at, self.completed_at,
+            self.cost_usd_micros, self.started_at, self.completed_at, self.played,
         )  # fmt: skip
 
 
 class Attempts:
     """Makes attempts: prices and bounds them before the call, makes the call, and counts what it used."""
 
-    def __init__(self, agents: AgentRunner, objects: Objects, definitions: Definitions, prices: Prices) -> None:
-        self._agents, self._objects, self._definitions, self._prices = agents, objects, definitions, prices
+    def __init__(
+        self, agents: AgentRunner, objects: Objects, rows: Rows, definitions: Definitions, prices: Prices
+    ) -> None:
+        self._agents, self._objects, self._rows = agents, objects, rows
+        self._definitions, self._prices = definitions, prices
 
     async def prepare(self, attempt: Attempt) -> None:
         """What the call may use at most, before it is made; fails the attempt where the step must not be tried."""
@@ -126,14 +131,18 @@ class Attempts:
         attempt.effects = agent.spec.effects.value
         if len(content) <= INLINE_BYTES:
             attempt.input = Stored(content, None)
+        if agent.models:
+            attempt.asked = agent.models[0].provider, agent.models[0].name
+        if attempt.effects == Effects.WRITE and attempt.run.plays_writes:
+            await self._play(attempt)
+            return
         attempt.estimate = Usage(steps=1)
-        if models := agent.models:
-            attempt.asked = models[0].provider, models[0].name
+        if agent.models:
             await self._price(attempt, agent, _most_asked(agent, content))
 
     async def make(self, attempt: Attempt) -> Attempt:
         """Make the call and note how it ended; raises nothing but CancelledError."""
-        if attempt.error_code is not None or attempt.agent is None:
+        if attempt.error_code is not None or attempt.agent is None or attempt.played is not None:
             attempt.completed_at = utc_now()
             return attempt
         if attempt.delay:
@@ -195,6 +204,16 @@ class Attempts:
         """The value that `keep` stored."""
         content = inline if reference is None else await self._objects.get(reference)
         return orjson.loads(content) if content is not None else None
+
+    async def _play(self, attempt: Attempt) -> None:
+        """A fork does no write again: what the original's gave stands for it."""
+        attempt.effects = Effects.READ
+        row = await self._rows.recorded(attempt.run, attempt.key)
+        if row is None:
+            attempt.fail("write_not_recorded", "The forked run never did this write; fork it with allow_writes.")
+            return
+        attempt.played, attempt.output = plain(row["id"]), await self.load(row["output"], row["output_ref"])
+        attempt.stored = await self.keep(attempt.run, attempt.output)
 
     async def _accept(self, attempt: Attempt, result: AgentResult) -> None:
         attempt.output = result.output

@@ -9,6 +9,7 @@ from chassis.clock import utc_now
 from chassis.ids import new_id
 from contracts.envelope import Fact, wrap
 from contracts.execution import (
+    ApprovalWanted,
     RunCancelled,
     RunCompleted,
     RunEnded,
@@ -63,11 +64,17 @@ def step_ended(run: ClaimedRun, step: StepRow) -> FactRow:
     return _row(run, StepFailed(**known, error_code=step.error_code, will_retry=step.will_retry))
 
 
-def wait_started(run: ClaimedRun, waiting_for: str, steps: Sequence[StepRow]) -> FactRow:
-    """The run is let go of until these steps are known."""
-    ids = [step.id for step in steps]
+def wait_started(
+    run: ClaimedRun, waiting_for: str, steps: Sequence[StepRow], approvals: Sequence[ApprovalWanted] = ()
+) -> FactRow:
+    """These steps of the run wait for somebody or something."""
     fact = RunWaitStarted(
-        run_id=run.id, workspace_id=run.workspace_id, owner_id=run.created_by, waiting_for=waiting_for, step_ids=ids
+        run_id=run.id,
+        workspace_id=run.workspace_id,
+        owner_id=run.created_by,
+        waiting_for=waiting_for,
+        step_ids=[step.id for step in steps],
+        approvals=list(approvals),
     )
     return _row(run, fact)
 

@@ -45,7 +45,7 @@ from there on the lease alone says that somebody works on the run."""
 RETURN_SECONDS = 1.0
 log = logger(part="engine")
 
-_PULSE = f"""select r.id, r.token, r.status from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
+_PULSE = f"""select r.id, r.token, r.status, r.answers from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
 join run r on r.retention_class = i.retention_class and r.id = i.id where i.retention_class {FEW}"""  # noqa: S608
 # A row that a write is busy with has its lease from that write; to wait for it would invite a deadlock.
 _RENEW = f"""with held as (
@@ -136,7 +136,7 @@ class EngineWorker:
     def _workshop(self, rows: Rows) -> Workshop:
         options = self._options
         definitions = Definitions(rows, options.keyring)
-        attempts = Attempts(options.agents, options.objects, definitions, Prices(rows))
+        attempts = Attempts(options.agents, options.objects, rows, definitions, Prices(rows))
         self._claims = Batches(rows.claim, lanes=options.lanes)
 
         async def write(writes: Sequence[RunWrite]) -> list[str | None]:
@@ -241,7 +241,7 @@ class EngineWorker:
             connection.terminate()
 
     def _hear(self, rows: list[asyncpg.Record]) -> None:
-        for run_id, token, status in rows:
+        for run_id, token, status, answers in rows:
             held = self._in_hand.get(run_id)
             if held is None:
                 continue
@@ -249,6 +249,8 @@ class EngineWorker:
                 held.lose()
             elif status == RunStatus.CANCELLING:
                 held.stop(StopReason.CANCELLED)
+            elif answers != held.run.answers:
+                held.hear(answers)
 
     def _release_old(self, held: list[RunInHand], now: float) -> None:
         for one in held:

@@ -15,8 +15,13 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from chassis.clock import utc_now
 from chassis.db import GONE
+from chassis.ids import new_id
 from execution.clients.dispatch import Dispatch
+from execution.domain.runs import StepStatus
+from execution.domain.walk import StepKey
+from execution.usecases.signals import WAITING
 
 LEASE_SECONDS = 10
 POOL_SIZE = 8
@@ -55,20 +60,26 @@ from free where r.retention_class = free.retention_class and r.id = free.id
 returning r.retention_class, r.id, r.organization_id, r.workspace_id, r.execution_type, r.agent_id,
   r.orchestration_id, r.version_id, r.pins, r.limits, r.created_by, r.status, r.input, r.input_ref, r.step_count,
   r.input_tokens, r.output_tokens, r.cost_usd_micros, r.traceparent, r.correlation_id, r.depth, r.token, r.last_step,
-  r.takeovers, extract(epoch from now() - r.started_at - r.waited)::float8 as elapsed,
+  r.takeovers, r.answers, r.forked_from, r.plays_writes,
+  extract(epoch from now() - r.started_at - r.waited)::float8 as elapsed,
   extract(epoch from r.deadline_at - now())::float8 as remaining"""  # noqa: S608  (a number of our own)
 
 # `is true` keeps the planner from making a join of it: a hashed look-up in what was written.
 _WRITE = f"""with item as (
   select * from unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::bigint[], $5::integer[], $6::text[], $7::text[],
     $8::bytea[], $9::text[], $10::text[], $11::text[], $12::text[], $13::integer[], $14::bigint[], $15::bigint[],
-    $16::bigint[], $17::boolean[])
+    $16::bigint[], $17::boolean[], $18::integer[], $19::boolean[], $20::timestamptz[])
   as i(organization_id, retention_class, id, token, last_step, status, waiting_for, output, output_ref, error_code,
-    error_message, stop_reason, steps, input_tokens, output_tokens, cost, ended) where i.token {FEW}
+    error_message, stop_reason, steps, input_tokens, output_tokens, cost, ended, answers, settles, wake_at)
+  where i.token {FEW}
 ), written as (
   update run r set last_step = i.last_step + 1,
-    status = case when i.ended or r.status <> 'cancelling' then i.status else r.status end,
-    waiting_for = i.waiting_for, waiting_since = case when i.status = 'waiting' then now() end,
+    status = case when r.status = 'cancelling' and not i.ended then r.status
+      when i.status = 'waiting' and r.answers <> i.answers then 'queued' else i.status end,
+    waiting_for = case when r.answers = i.answers then i.waiting_for end,
+    waiting_since = case when i.status = 'waiting' and r.answers = i.answers then now() end,
+    wake_at = case when r.answers = i.answers then i.wake_at end,
+    dispatched_at = case when i.status <> 'waiting' then r.dispatched_at end,
     output = i.output, output_ref = i.output_ref, error_code = i.error_code, error_message = i.error_message,
     stop_reason = i.stop_reason, step_count = r.step_count + i.steps,
     input_tokens = r.input_tokens + i.input_tokens, output_tokens = r.output_tokens + i.output_tokens,
@@ -78,17 +89,18 @@ _WRITE = f"""with item as (
   from item i where r.organization_id = i.organization_id and r.retention_class = i.retention_class and r.id = i.id
     and r.token = i.token and r.last_step = i.last_step
     and (r.status = 'running' or r.status = 'cancelling' and (i.status = 'cancelled' or not i.ended))
+    and (r.answers = i.answers or not i.settles)
   returning r.id, r.status
 ), step_rows as (
   insert into step (organization_id, retention_class, run_id, token, node, iteration, attempt, id, step_number, kind,
     effects, agent_id, agent_version_id, agent_semver, status, input, input_ref, output, output_ref, error_code,
     error_message, will_retry, provider, model_name, price_version, input_tokens, output_tokens, cost_usd_micros,
-    started_at, completed_at)
-  select s.* from unnest($18::uuid[], $19::smallint[], $20::uuid[], $21::bigint[], $22::text[], $23::integer[],
-    $24::smallint[], $25::uuid[], $26::integer[], $27::text[], $28::text[], $29::uuid[], $30::uuid[], $31::text[],
-    $32::text[], $33::bytea[], $34::text[], $35::bytea[], $36::text[], $37::text[], $38::text[], $39::boolean[],
-    $40::text[], $41::text[], $42::text[], $43::bigint[], $44::bigint[], $45::bigint[], $46::timestamptz[],
-    $47::timestamptz[]) as s(organization_id, retention_class, run_id)
+    started_at, completed_at, copied_from)
+  select s.* from unnest($21::uuid[], $22::smallint[], $23::uuid[], $24::bigint[], $25::text[], $26::integer[],
+    $27::smallint[], $28::uuid[], $29::integer[], $30::text[], $31::text[], $32::uuid[], $33::uuid[], $34::text[],
+    $35::text[], $36::bytea[], $37::text[], $38::bytea[], $39::text[], $40::text[], $41::text[], $42::boolean[],
+    $43::text[], $44::text[], $45::text[], $46::bigint[], $47::bigint[], $48::bigint[], $49::timestamptz[],
+    $50::timestamptz[], $51::uuid[]) as s(organization_id, retention_class, run_id)
   where (s.run_id in (select id from written)) is true
   on conflict (organization_id, retention_class, run_id, node, iteration, attempt) do update set
     id = excluded.id, status = excluded.status, output = excluded.output, output_ref = excluded.output_ref,
@@ -96,20 +108,25 @@ _WRITE = f"""with item as (
     input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens,
     cost_usd_micros = excluded.cost_usd_micros, completed_at = excluded.completed_at, token = excluded.token,
     updated_at = now(), version = step.version + 1
-    where step.status = 'started'
+    where step.status in ('started', 'waiting')
 ), facts as (
   insert into outbox (id, type, organization_id, traceparent, body)
   select f.id, f.type, f.organization_id, f.traceparent, f.body
-  from unnest($48::uuid[], $49::uuid[], $50::uuid[], $51::text[], $52::text[], $53::bytea[])
+  from unnest($52::uuid[], $53::uuid[], $54::uuid[], $55::text[], $56::text[], $57::bytea[])
     with ordinality as f(organization_id, run_id, id, type, traceparent, body, number)
   where (f.run_id in (select id from written)) is true order by f.number
 )
 select id, status from written"""  # noqa: S608  (a number of our own)
 
-_STAND = """select token, last_step, status, kill_switch_id is not null as is_killed from run
+_STAND = """select token, last_step, status, answers, kill_switch_id is not null as is_killed from run
 where organization_id = $1 and retention_class = $2 and id = $3"""
-_STEPS = """select node, iteration, attempt, id, step_number, status, will_retry, output, output_ref, error_code
+_STEPS = """select node, iteration, attempt, id, step_number, status, will_retry, output, output_ref, error_code,
+  started_at
 from step where organization_id = $1 and retention_class = $2 and run_id = $3 order by step_number, attempt"""
+
+_RECORDED = """select id, output, output_ref from step
+where organization_id = $1 and run_id = $2 and node = $3 and iteration = $4 and status = 'completed'
+order by attempt desc limit 1"""
 
 
 @dataclass(slots=True)
@@ -140,6 +157,10 @@ class ClaimedRun:
     token: int
     last_step: int
     takeovers: int
+    answers: int
+    """How many answers for its waiting steps have been seen by us."""
+    forked_from: UUID | None
+    plays_writes: bool
     elapsed: float
     """Seconds since its first start without what it has waited for somebody, by the database's clock."""
     remaining: float | None
@@ -186,6 +207,7 @@ class StepRow(NamedTuple):
     cost_usd_micros: int
     started_at: datetime
     completed_at: datetime | None
+    copied_from: UUID | None = None
 
 
 class FactRow(NamedTuple):
@@ -212,6 +234,9 @@ class RunWrite:
     error_message: str | None = None
     stop_reason: str | None = None
     ended: bool = False
+    settles: bool = False
+    """Whether it says how a wait has ended: void where somebody has answered meanwhile."""
+    wake_at: datetime | None = None
     attempts: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -225,7 +250,8 @@ class RunWrite:
         return (
             run.organization_id, run.retention_class, run.id, run.token, run.last_step, self.status, self.waiting_for,
             self.output, self.output_ref, self.error_code, self.error_message, self.stop_reason, self.attempts,
-            self.input_tokens, self.output_tokens, self.cost_usd_micros, self.ended,
+            self.input_tokens, self.output_tokens, self.cost_usd_micros, self.ended, run.answers, self.settles,
+            self.wake_at,
         )  # fmt: skip
 
 
@@ -235,6 +261,7 @@ class Standing(NamedTuple):
     token: int
     last_step: int
     status: str
+    answers: int
     is_killed: bool
 
 
@@ -274,11 +301,13 @@ class Rows:
     async def write(self, writes: Sequence[RunWrite]) -> list[str | None]:
         """Store these; each run's status afterwards, or None where the fence did not hold and nothing was stored."""
         ordered = sorted(writes, key=lambda write: write.run.id)
-        runs = _columns((write.run_values() for write in ordered), 17)
+        runs = _columns((write.run_values() for write in ordered), 20)
         steps = _columns((row for write in ordered for row in write.steps), len(StepRow._fields))
         facts = _columns((row for write in writes for row in write.facts), len(FactRow._fields))
         organizations = {write.run.organization_id for write in writes}
         rows = await self.fetch(organizations, _WRITE, *runs, *steps, *facts)
+        if any(write.wake_at is not None for write in writes):
+            await self.fetch(organizations, "select pg_notify($1, '')", WAITING)
         stored: dict[UUID, str] = {row["id"]: row["status"] for row in rows}
         return [stored.get(write.run.id) for write in writes]
 
@@ -290,6 +319,10 @@ class Rows:
     async def steps(self, run: ClaimedRun) -> list[asyncpg.Record]:
         """What earlier holders of the run have stored, in the order it was started."""
         return await self.fetch({run.organization_id}, _STEPS, run.organization_id, run.retention_class, run.id)
+
+    async def recorded(self, run: ClaimedRun, key: StepKey) -> asyncpg.Record | None:
+        """What the run that this one was forked from has stored as the output of a step."""
+        return await self.fetch_one(run.organization_id, _RECORDED, run.organization_id, run.forked_from, *key)
 
     async def fetch_one(self, organization_id: UUID, statement: str, *values: object) -> asyncpg.Record | None:
         """One row of one organization."""
@@ -305,6 +338,16 @@ class Rows:
             listed = ",".join(map(str, organizations))
             await connection.execute(f"select set_config('app.organization_ids', '{{{listed}}}', false)")
             return await connection.fetch(statement, *values)
+
+
+def bare_step(run: ClaimedRun, key: StepKey, number: int, step_number: int) -> StepRow:
+    """A step that no agent did, as skipped now; whoever makes something else of it says so."""
+    now = utc_now()
+    return StepRow(
+        run.organization_id, run.retention_class, run.id, run.token, key.node, key.iteration, number, new_id(),
+        step_number, "agent", "read", None, None, "", StepStatus.SKIPPED, None, None, None, None, None, None, False,
+        "", "", "", 0, 0, 0, now, now,
+    )  # fmt: skip
 
 
 def plain(value: Any) -> Any:

@@ -13,14 +13,14 @@ from typing import Any
 
 from chassis.clock import utc_now
 from chassis.errors import RefusalError
-from chassis.ids import new_id
 from execution.clients.dispatch import Delivery
 from execution.domain.documents import Json
 from execution.domain.graph import Graph, retry_of
-from execution.domain.interpreter import Finished, Outcome, Plan, Ready, StepKey, next_work, partial_output
-from execution.domain.nodes import AgentNode, Effects
+from execution.domain.interpreter import Finished, Plan, next_work, partial_output
+from execution.domain.nodes import AgentNode, Effects, WaitNode
 from execution.domain.retries import retry_delay, should_retry
 from execution.domain.runs import (
+    FINAL_STEP,
     Limits,
     RunStatus,
     StepStatus,
@@ -30,11 +30,13 @@ from execution.domain.runs import (
     cap_exceeded,
     status_of_stop,
 )
+from execution.domain.walk import Outcome, Ready, StepKey
 from execution.usecases import engine_facts
 from execution.usecases.engine_attempts import LONGEST_CALL_SECONDS, Attempt, Attempts
 from execution.usecases.engine_batches import Batches
 from execution.usecases.engine_definitions import DefinitionGoneError, Definitions
-from execution.usecases.engine_rows import ClaimedRun, Rows, RunWrite, StepRow
+from execution.usecases.engine_rows import ClaimedRun, Rows, RunWrite, StepRow, bare_step
+from execution.usecases.engine_waits import Waits
 from execution.usecases.engine_writing import LostRunError, Writer
 
 MAX_TAKEOVERS = 5
@@ -77,6 +79,8 @@ class RunInHand:
         self._under_way: dict[asyncio.Task[Attempt], Attempt] = {}
         self._messages: dict[str, str | None] = {}
         self._step_number = 0
+        self._waits = Waits(run, shop.attempts)
+        self._answered: asyncio.Future[None] = self._loop.create_future()
 
     def stop(self, reason: StopReason) -> None:
         """End the run soon, for this reason."""
@@ -87,6 +91,12 @@ class RunInHand:
         """Somebody else holds the run: let go of it without a trace."""
         if not self._halt.done():
             self._halt.set_result(None)
+
+    def hear(self, answers: int) -> None:
+        """Somebody has answered something that the run waits for: so many answers in all."""
+        self.run.answers = answers
+        if not self._answered.done():
+            self._answered.set_result(None)
 
     async def drive(self) -> None:
         """Bring the run to its end, or to where it waits; LostRunError when somebody else has taken it."""
@@ -99,7 +109,8 @@ class RunInHand:
         run, write = self.run, RunWrite(self.run)
         if run.last_step == 0:
             write.facts.append(engine_facts.started(run))
-        is_undecided = run.last_step > 0 and await self._recall(write)
+        has_past = run.last_step > 0 or run.forked_from is not None
+        is_undecided = has_past and await self._recall(write)
         if run.status == RunStatus.CANCELLING:
             await self._stop(write, StopReason.CANCELLED)
         elif is_undecided:
@@ -125,7 +136,14 @@ class RunInHand:
             if plan.finished is not None:
                 await self._finish(write, plan.finished)
                 return
-            reason = await self._begin(graph, plan.ready, write) or await self._until_some_ended(write)
+            if ended := await self._waits.look(plan.ready, write, self._next_number):
+                self._completed |= ended
+                continue
+            reason = await self._begin(graph, plan.ready, write)
+            if reason is None and not self._under_way:
+                await self._rest(write)
+                return
+            reason = reason or await self._until_some_ended(write)
             if reason is not None:
                 await self._stop(write, reason)
                 return
@@ -140,24 +158,28 @@ class RunInHand:
         at_work = {attempt.key for attempt in self._under_way.values()}
         fresh: list[Attempt] = []
         for step in ready:
-            if StepKey(step.node.id, step.iteration) in at_work:
+            if isinstance(step.node, WaitNode) or StepKey(step.node.id, step.iteration) in at_work:
                 continue
             attempt = await self._attempt(graph, step, self._tokens_left(fresh, write))
             reason = self._over_cap(attempt, fresh, write)
             if reason is not None:
                 return reason
             fresh.append(attempt)
-            self._step_number += 1
+            self._next_number()
             self._tried[attempt.key] = attempt.number
         for attempt in fresh:
             # Nobody may guess later whether a write happened: that it was tried is stored before it is.
             if attempt.effects == Effects.WRITE and attempt.error_code is None:
                 write.steps.append(attempt.row(StepStatus.STARTED))
-        if write.steps:
+        if write.steps and (fresh or self._under_way):
             await self._store(write)
         for attempt in fresh:
             self._under_way[self._loop.create_task(self._shop.attempts.make(attempt))] = attempt
         return None
+
+    def _next_number(self) -> int:
+        self._step_number += 1
+        return self._step_number
 
     async def _attempt(self, graph: Graph, step: Ready, tokens_left: int | None) -> Attempt:
         key = StepKey(step.node.id, step.iteration)
@@ -224,12 +246,18 @@ class RunInHand:
             if write.facts and (seconds is None or seconds > SAY_STARTED_SECONDS):
                 seconds = SAY_STARTED_SECONDS
             wanted: set[asyncio.Future[Any]] = {*self._under_way, self._halt}
+            if self._waits.held:
+                wanted.add(self._answered)
             await asyncio.wait(wanted, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if self._halt.done():
                 reason = self._halt.result()
                 if reason is None:
                     raise LostRunError
                 return reason
+            if self._answered.done():
+                self._answered = self._loop.create_future()
+                await self._take_answers()
+                return None
             if any(task.done() for task in self._under_way):
                 return None
             if self._deadline is not None and self._loop.time() >= self._deadline:
@@ -279,8 +307,7 @@ class RunInHand:
             self._completed[key] = Outcome(StepStatus.SKIPPED)
             task = at_work.get(key)
             if task is None:
-                self._step_number += 1
-                write.steps.append(_skipped(self.run, graph, key, self._tried.get(key, 0) + 1, self._step_number))
+                write.steps.append(self._skipped(graph, key, write))
                 continue
             attempt = self._under_way.pop(task)
             task.cancel()
@@ -288,6 +315,14 @@ class RunInHand:
             attempt.completed_at = attempt.completed_at or utc_now()
             attempt.fail("skipped", "Enough other branches had ended.")
             self._add(write, attempt, StepStatus.SKIPPED)
+
+    def _skipped(self, graph: Graph, key: StepKey, write: RunWrite) -> StepRow:
+        begun = self._waits.forget(key)
+        if begun is not None:
+            write.settles = True
+            return begun._replace(kind=graph.nodes[key.node].kind, status=StepStatus.SKIPPED, completed_at=utc_now())
+        row = bare_step(self.run, key, self._tried.get(key, 0) + 1, self._next_number())
+        return row._replace(kind=graph.nodes[key.node].kind)
 
     async def _finish(self, write: RunWrite, finished: Finished) -> None:
         """Store the run's end with its output, or what there is of it."""
@@ -314,6 +349,7 @@ class RunInHand:
             self._add(write, attempt)
             if attempt.error_code is None:
                 self._completed[attempt.key] = Outcome(StepStatus.COMPLETED, attempt.output)
+        self._waits.close(write)
         status = status_of_stop(reason)
         code = None if status == RunStatus.CANCELLED else reason.value
         await self._finish(write, Finished(status, partial_output(self._completed), code, None, reason))
@@ -331,6 +367,13 @@ class RunInHand:
         write.status, write.waiting_for = RunStatus.WAITING, WaitingFor.DECISION
         write.facts.append(engine_facts.wait_started(self.run, WaitingFor.DECISION, write.steps))
         await self._store(write)
+
+    async def _rest(self, write: RunWrite) -> None:
+        """Let go of the run until somebody answers or a moment comes."""
+        self._waits.rest(write)
+        await self._store(write)
+        if self._halt.done():
+            await self._stop(write, StopReason.CANCELLED)
 
     # -------------------------------------------------------------------------------------------------- remembering
 
@@ -350,29 +393,28 @@ class RunInHand:
             key, status = StepKey(row["node"], row["iteration"]), row["status"]
             self._tried[key] = row["attempt"]
             self._step_number = max(self._step_number, row["step_number"])
-            if status in (StepStatus.STARTED, StepStatus.NEEDS_DECISION):
+            if status == StepStatus.WAITING:
+                self._waits.recall(row)
+            elif status in (StepStatus.STARTED, StepStatus.NEEDS_DECISION):
                 undecided = True
                 write.steps.append(_undecided(self.run, row))
             elif not row["will_retry"]:
-                output: Json = await self._shop.attempts.load(row["output"], row["output_ref"])
-                self._completed[key] = Outcome(StepStatus(status), output, row["error_code"])
+                await self._take_up(key, row)
         return undecided
+
+    async def _take_answers(self) -> None:
+        """Take up what others have said of steps that wait."""
+        for row in await self._shop.rows.steps(self.run):
+            key = StepKey(row["node"], row["iteration"])
+            if row["status"] in FINAL_STEP and key not in self._completed and self._waits.forget(key) is not None:
+                await self._take_up(key, row)
+
+    async def _take_up(self, key: StepKey, row: Any) -> None:
+        output: Json = await self._shop.attempts.load(row["output"], row["output_ref"])
+        self._completed[key] = Outcome(StepStatus(row["status"]), output, row["error_code"])
 
 
 def _undecided(run: ClaimedRun, row: Any) -> StepRow:
-    return _bare(run, StepKey(row["node"], row["iteration"]), row["attempt"], row["step_number"])._replace(
+    return bare_step(run, StepKey(row["node"], row["iteration"]), row["attempt"], row["step_number"])._replace(
         id=row["id"], status=StepStatus.NEEDS_DECISION, completed_at=None
     )
-
-
-def _skipped(run: ClaimedRun, graph: Graph, key: StepKey, number: int, step_number: int) -> StepRow:
-    return _bare(run, key, number, step_number)._replace(kind=graph.nodes[key.node].kind)
-
-
-def _bare(run: ClaimedRun, key: StepKey, number: int, step_number: int) -> StepRow:
-    now = utc_now()
-    return StepRow(
-        run.organization_id, run.retention_class, run.id, run.token, key.node, key.iteration, number, new_id(),
-        step_number, "agent", "read", None, None, "", StepStatus.SKIPPED, None, None, None, None, None, None, False,
-        "", "", "", 0, 0, 0, now, now,
-    )  # fmt: skip

@@ -20,6 +20,10 @@ class LostRunError(Exception):
     """Somebody else holds the run now: whatever we know of it is of no more use."""
 
 
+class AnsweredMeanwhileError(Exception):
+    """Somebody answered a wait while we were about to end it by the clock: the run has to be taken up anew."""
+
+
 class _CancelledMeanwhileError(Exception):
     """The run was asked to stop while its end was on its way."""
 
@@ -75,6 +79,8 @@ class Writer:
             return standing.status  # stored at the first try, whose answer was lost with the connection
         if standing.status == RunStatus.CANCELLING and write.ended:
             raise _CancelledMeanwhileError(_why(standing))
+        if standing.answers != run.answers:
+            raise AnsweredMeanwhileError
         raise LostRunError
 
 

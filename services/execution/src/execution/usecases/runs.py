@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -12,16 +13,18 @@ from chassis.objects import Objects, keep_payload
 from chassis.rules import DeniedError, Rules, decide_for, record_decision, resource_of, told
 from chassis.uow import UnitOfWork
 from contracts.execution import RunCancelled, RunCancelRequested, RunQueued
-from execution.domain.runs import Limits, RunStatus, StopReason, require_transition
+from execution.domain.runs import Limits, RunStatus, StopReason, WaitingFor, require_transition
 from execution.tables.runs import Run
 from execution.usecases.idempotency import find_earlier_run, remember_run, request_digest
+from execution.usecases.run_gates import ask_approval
 from execution.usecases.run_subjects import Kind, Subject, check_input, find_subject
 from execution.usecases.subscriptions import count_run
+from execution.usecases.waits import close_waits
 from execution.usecases.workspaces import retention_class
 from pdp.request import Decision, RunContext
 from resources.listing import Resource, counter, lister
 
-Trigger = Literal["api", "cli", "mcp", "scheduled"]
+Trigger = Literal["api", "cli", "mcp", "scheduled", "fork"]
 
 RUNS = Resource(
     Run,
@@ -59,6 +62,8 @@ async def start_run(
 ) -> Run:
     """Queue a run, or return the one this Idempotency-Key already stands for.
 
+    Where a rule requires it, the run waits for somebody's approval before it is queued.
+
     DeniedError (403) by a rule, InvalidError for an input that does not fit, LimitExceededError at the month's number;
     none of them leaves a run.
     """
@@ -81,7 +86,7 @@ async def prepare_run(uow: UnitOfWork, subject: Subject, request: RunRequest, *,
     """The row of a run that may be queued, still to be added; only a large input is stored already."""
     check_input(subject, request.input)
     run_id, decision_id = new_id(), new_id()
-    decision = _decide(uow, subject, rules, request.trigger_type)
+    decision = decide_run(uow, subject, rules, request.trigger_type)
     inline, stored = await keep_payload(objects, uow.organization_id, run_id, request.input)
     run = _new_run(uow, subject, request, run_id, decision, decision_id)
     run.input, run.input_ref = inline, stored
@@ -89,8 +94,11 @@ async def prepare_run(uow: UnitOfWork, subject: Subject, request: RunRequest, *,
 
 
 def announce_run(uow: UnitOfWork, run: Run) -> None:
-    """Publish that the run is queued, and the decision that allowed it."""
-    uow.emit(RunQueued.of(run, owner_id=run.created_by))
+    """Publish that the run is queued, or waits for an approval before, and the decision about it."""
+    if run.status == RunStatus.WAITING:
+        ask_approval(uow, run)
+    else:
+        uow.emit(RunQueued.of(run, owner_id=run.created_by))
     record_decision(
         uow,
         run.decision,
@@ -122,21 +130,31 @@ async def cancel_run(uow: UnitOfWork, run_id: UUID, *, reason: str) -> Run:
     run.updated_at, run.version = uow.now, run.version + 1
     uow.emit(RunCancelRequested.of(run, owner_id=run.created_by, reason=reason))
     if wanted is RunStatus.CANCELLED:
+        if present is RunStatus.WAITING:
+            await close_waits(uow, run)
         run.waiting_for, run.stop_reason, run.completed_at = None, StopReason.CANCELLED, uow.now
         uow.emit(RunCancelled.of(run, owner_id=run.created_by))
     return run
 
 
-def _decide(uow: UnitOfWork, subject: Subject, rules: Rules, trigger: str) -> Decision:
+def decide_run(
+    uow: UnitOfWork, subject: Subject, rules: Rules, trigger: str, approved: Sequence[str] = ()
+) -> Decision:  # fmt: skip
+    """Whether the caller may run it, at once or once somebody has approved; DeniedError otherwise."""
     action, row_id = f"{subject.kind}:execute", str(subject.definition.id)
     cost = subject.limits.max_cost_usd_micros
     context = RunContext(
         estimated_cost_usd=None if cost is None else cost / 1_000_000, depth=0, trigger=trigger, model=subject.model
     )
     decision = decide_for(
-        uow.caller, action, rules, resource_of(uow.caller, subject.kind, row_id, subject.attributes()), context
+        uow.caller,
+        action,
+        rules,
+        resource_of(uow.caller, subject.kind, row_id, subject.attributes()),
+        context,
+        approved,
     )
-    if not decision.is_allowed:
+    if not decision.is_allowed and decision.approval is None:
         raise DeniedError(decision, subject.kind, row_id, action)
     return decision
 
@@ -145,6 +163,7 @@ def _new_run(  # noqa: PLR0917
     uow: UnitOfWork, subject: Subject, request: RunRequest, run_id: UUID, decision: Decision, decision_id: UUID
 ) -> Run:
     caller, is_agent = uow.caller, subject.kind == "agent"
+    is_gated = decision.approval is not None
     return Run(
         retention_class=retention_class(subject.workspace.retention_days),
         id=run_id,
@@ -165,7 +184,9 @@ def _new_run(  # noqa: PLR0917
         trigger_type=request.trigger_type,
         decision_id=decision_id,
         decision=told(decision),
-        status=RunStatus.QUEUED,
+        status=RunStatus.WAITING if is_gated else RunStatus.QUEUED,
+        waiting_for=WaitingFor.APPROVAL if is_gated else None,
+        waiting_since=uow.now if is_gated else None,
         priority=subject.priority if request.priority is None else request.priority,
         queued_at=uow.now,
         step_count=0,
@@ -179,6 +200,8 @@ def _new_run(  # noqa: PLR0917
         tick_at=request.tick_at,
         depth=0,
         waited=timedelta(0),
+        answers=0,
+        plays_writes=False,
         token=0,
         last_step=0,
         takeovers=0,

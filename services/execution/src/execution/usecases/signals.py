@@ -17,6 +17,8 @@ from chassis.telemetry import logger
 
 QUEUED = "run_queued"
 ENDED = "run_ended"
+WAITING = "run_waiting"
+"""A run waits for a moment."""
 INTERVAL_SECONDS = 0.005
 POLL_SECONDS = 0.25
 MAX_PAYLOAD_IDS = 200

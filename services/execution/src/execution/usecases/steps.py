@@ -7,10 +7,11 @@ from uuid import UUID
 
 from sqlalchemy import Select, select
 
-from chassis.errors import ConflictError, NotFoundError
+from chassis.errors import ConflictError, InvalidError, NotFoundError
 from chassis.objects import Objects, keep_payload
 from chassis.uow import UnitOfWork
 from contracts.execution import StepCompleted, StepDecided, StepFailed
+from execution.domain.forks import kept_of
 from execution.domain.runs import (
     DECIDED_FAILED,
     DECIDED_RETRY,
@@ -41,8 +42,30 @@ async def list_steps(uow: UnitOfWork, run_id: UUID) -> list[Step]:
 
 async def steps_of(uow: UnitOfWork, run: Run) -> list[Step]:
     """Every attempt at every step of a run that the caller may see."""
-    ordered = _steps(run).order_by(Step.step_number, Step.started_at, Step.node, Step.iteration, Step.attempt)
+    ordered = steps_of_run(run).order_by(Step.step_number, Step.started_at, Step.node, Step.iteration, Step.attempt)
     return list(await uow.all(ordered.limit(MAX_STEP_ROWS)))
+
+
+def queue_again(uow: UnitOfWork, run: Run) -> None:
+    """A run that waited goes on; the time it has waited is no part of the time it may take."""
+    require_transition(RunStatus(run.status), RunStatus.QUEUED)
+    run.status, run.waiting_for, run.dispatched_at, run.wake_at = RunStatus.QUEUED, None, None, None
+    run.waited += uow.now - (run.waiting_since or uow.now)
+    run.waiting_since = None
+
+
+async def steps_before(uow: UnitOfWork, run: Run, node: str, iteration: int) -> list[Step]:
+    """What a run had behind it when it came to a step, approvals aside.
+
+    InvalidError `unknown_step` where it never came to that step.
+    """
+    steps = await steps_of(uow, run)
+    kept = kept_of(steps, node, iteration)
+    if kept is None:
+        known = ", ".join(dict.fromkeys(step.node for step in steps)) or "none"
+        detail = f"The run never came to the step {node!r:.80} #{iteration}. Its steps: {known}."
+        raise InvalidError(detail, code="unknown_step")
+    return kept
 
 
 async def decide_step(
@@ -53,7 +76,7 @@ async def decide_step(
     ConflictError `not_undecided` for any other step, or one that was decided already.
     """
     run = await _run(uow, run_id, lock=True)
-    step: Step | None = await uow.first(_steps(run).where(Step.id == step_id).with_for_update())
+    step: Step | None = await uow.first(steps_of_run(run).where(Step.id == step_id).with_for_update())
     if step is None:
         raise NotFoundError("There is no step with this id.")
     if run.waiting_for != WaitingFor.DECISION or step.status != StepStatus.NEEDS_DECISION:
@@ -63,11 +86,8 @@ async def decide_step(
     _end(uow, step, decision.outcome)
     run.step_count, run.updated_at, run.version = run.step_count + 1, uow.now, run.version + 1
     await uow.flush()
-    if await uow.first(_steps(run).where(Step.status == StepStatus.NEEDS_DECISION).limit(1)) is None:
-        require_transition(RunStatus(run.status), RunStatus.QUEUED)
-        run.status, run.waiting_for, run.dispatched_at = RunStatus.QUEUED, None, None
-        run.waited += uow.now - (run.waiting_since or uow.now)
-        run.waiting_since = None
+    if await uow.first(steps_of_run(run).where(Step.status == StepStatus.NEEDS_DECISION).limit(1)) is None:
+        queue_again(uow, run)
     _announce(uow, run, step, decision)
     return step
 
@@ -100,7 +120,8 @@ async def _run(uow: UnitOfWork, run_id: UUID, *, lock: bool = False) -> Run:
     return run
 
 
-def _steps(run: Run) -> Select[Step]:
+def steps_of_run(run: Run) -> Select[Step]:
+    """Select the attempts at steps of this run."""
     return select(Step).where(
         Step.organization_id == run.organization_id,
         Step.retention_class == run.retention_class,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from execution.domain.runs import FINAL, RunStatus, StepStatus
+from execution.domain.runs import FINAL, RunStatus, StepStatus, WaitingFor
 from execution.tables.runs import Run, Step
 
 OVERLAP = timedelta(seconds=5)
@@ -80,14 +80,20 @@ def _step_data(step: Step) -> dict[str, Any]:
 
 def _waiting(run: Run, steps: Sequence[Step]) -> WatchEvent:
     since = run.waiting_since or run.updated_at
-    undecided = [step for step in steps if step.status == StepStatus.NEEDS_DECISION]
+    waiting = [step for step in steps if step.status in (StepStatus.NEEDS_DECISION, StepStatus.WAITING)]
     value = {
         "runId": str(run.id),
         "waitingFor": run.waiting_for,
-        "steps": [{"stepId": str(step.id), "stepName": step.node, "iteration": step.iteration} for step in undecided],
+        "steps": [_waiting_step(step) for step in waiting],
+        "approvalId": str(run.decision_id) if run.waiting_for == WaitingFor.APPROVAL and not waiting else None,
     }
     event_id = f"{int(since.timestamp() * 1_000_000)}.waiting"
     return WatchEvent(event_id, "CUSTOM", {"name": "RUN_WAITING", "value": value})
+
+
+def _waiting_step(step: Step) -> dict[str, Any]:
+    kind = WaitingFor.DECISION if step.status == StepStatus.NEEDS_DECISION else step.kind
+    return {"stepId": str(step.id), "stepName": step.node, "iteration": step.iteration, "waitsFor": kind}
 
 
 def _ended(run: Run) -> WatchEvent:

@@ -1,4 +1,4 @@
-"""`GET /v1/runs/{id}/explain`: one id, and everything that happened, from three services at once."""
+"""`GET /v1/runs/{id}/explain`: one id, and everything that happened, from four services at once."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ log = logger(part="edge")
 
 async def explain_run(run_id: str, hops: Mapping[str, ASGIApp], onward: Onward) -> Response:
     """The explanation, or execution's own refusal unchanged."""
-    account, usage, entries = await asyncio.gather(
+    account, approvals, usage, entries = await asyncio.gather(
         ask_hop(hops["execution"], f"/v1/runs/{quote(run_id)}/explain", "", onward("execution")),
+        _part(hops, "policy", "/v1/approvals", {"run_id": run_id, "sort": "id"}, onward),
         _part(hops, "billing", "/v1/usage-events", {"run_id": run_id}, onward),
         _part(hops, "audit", "/v1/audit-entries", {"run_id": run_id, "order": "asc"}, onward),
     )
     if account.status != 200:
         return _as_it_came(account.status, account.headers, account.body)
-    explanation = compose(orjson.loads(account.body), usage, entries)
+    explanation = compose(orjson.loads(account.body), approvals, usage, entries)
     return Response(orjson.dumps(explanation), media_type="application/json")
 
 

@@ -22,7 +22,7 @@ _PARTS = {
     "trigger": {"type": "object"},
     "caller": {"type": "object"},
     "decision": {"type": "object"},
-    "approvals": {"type": "array", "items": {"type": "object"}},
+    "approvals": {"anyOf": [{"type": "array", "items": {"type": "object"}}, _NULLABLE]},
     "version": {"type": "object"},
     "steps": {"type": "array", "items": {"type": "object"}},
     "costs": {"anyOf": [{"type": "array", "items": {"type": "object"}}, _NULLABLE]},

@@ -1,4 +1,4 @@
-"""One answer of three services' parts: a part that is not whole yet is null and named in `pending`."""
+"""One answer of four services' parts: a part that is not whole yet is null and named in `pending`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 FINAL = frozenset(("completed", "failed", "cancelled", "timed_out"))
 _ENDS = frozenset(f"execution.run.{status}.v" for status in FINAL)
-_OWN = ("run", "trigger", "caller", "decision", "approvals", "version", "steps")
+_OWN = ("run", "trigger", "caller", "decision", "version", "steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,11 @@ class Part:
     """True: this caller may not see it."""
 
 
-def compose(execution: Mapping[str, Any], usage: Part, entries: Part) -> dict[str, Any]:
-    """The explanation of a run: execution's account, what billing booked, what audit recorded."""
+def compose(execution: Mapping[str, Any], approvals: Part, usage: Part, entries: Part) -> dict[str, Any]:
+    """The explanation of a run: execution's account, whom policy asked, what billing booked, what audit recorded."""
     explanation: dict[str, Any] = {name: execution.get(name) for name in _OWN}
     parts = {
+        "approvals": (approvals, _is_asked(execution, approvals)),
         "costs": (usage, _is_booked(execution, usage)),
         "audit_entries": (entries, _is_recorded(execution, entries)),
     }
@@ -39,10 +40,21 @@ def compose(execution: Mapping[str, Any], usage: Part, entries: Part) -> dict[st
     return {**explanation, "trace_id": execution.get("trace_id"), "pending": pending, "withheld": withheld}
 
 
+def _is_asked(execution: Mapping[str, Any], approvals: Part) -> bool:
+    """Policy knows of every step that waits or waited for somebody: a request has its step's id."""
+    waited = {step["id"] for step in execution.get("steps") or () if step.get("kind") == "approval"}
+    return approvals.is_here and waited <= {request["id"] for request in approvals.items}
+
+
 def _is_booked(execution: Mapping[str, Any], usage: Part) -> bool:
-    """Every attempt that ended is in the ledger: an attempt is booked under its own id."""
-    ended = {step["id"] for step in execution.get("steps") or () if step.get("completed_at")}
+    """Every attempt that ended is in the ledger: an attempt is booked under its own id, what a fork kept not again."""
+    steps = execution.get("steps") or ()
+    ended = {step["id"] for step in steps if step.get("completed_at") and not _is_kept(step)}
     return usage.is_here and ended <= {event["id"] for event in usage.items}
+
+
+def _is_kept(step: Mapping[str, Any]) -> bool:
+    return step.get("status") == "skipped" or bool(step.get("copied_from"))
 
 
 def _is_recorded(execution: Mapping[str, Any], entries: Part) -> bool:

@@ -1,0 +1,14 @@
+"""What people decided about a run, or did not in time."""
+
+from __future__ import annotations
+
+from chassis.uow import UnitOfWork
+from contracts.policy import ApprovalDecided, ApprovalExpired, ApprovalState
+from execution.usecases import approvals
+from spine.facts import on
+
+
+@on(ApprovalDecided, ApprovalExpired)
+async def answer_approval(uow: UnitOfWork, fact: ApprovalState) -> None:
+    """A person approved or rejected, or nobody did."""
+    await approvals.answer_approval(uow, fact)

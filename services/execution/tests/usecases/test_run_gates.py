@@ -1,0 +1,153 @@
+"""Runs that a rule lets start only once somebody has approved."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+from services.execution.tests.factories import make_agent
+from services.execution.tests.stage import Place, Stage
+from services.execution.tests.usecases.test_run_starts import rules, start
+
+from chassis.caller import Caller
+from chassis.clock import utc_now
+from contracts.policy import ApprovalDecided, ApprovalExpired
+from execution.tables.runs import Run
+from execution.usecases import agents, approvals, runs
+
+pytestmark = pytest.mark.anyio
+GATE = """
+apiVersion: policy/v1
+type: abac
+rules:
+  - rule_name: four-eyes
+    effect: require_approval
+    actions: ["agent:execute"]
+    approval: {approvers: {any_of: ["role:operator"]}, expires_in: 2h}
+    obligations: [{set: {run.max_tokens: 500}}]
+    reason: dear
+"""
+DENY = """  - {rule_name: never, effect: deny, actions: ["agent:execute"], reason: frozen}
+"""
+
+
+async def in_force(stage: Stage, place: Place, text: str) -> None:
+    """What the organization's rules are when policy's answer arrives."""
+    bundle = rules(place, text).bundle
+    assert bundle is not None
+    await stage.sql(
+        """insert into organization_rules (organization_id, status, bundle_version, bundle_source)
+        values ($1, 'active', 7, $2) on conflict (organization_id) do update set bundle_source = $2""",
+        place.organization_id, bundle.source(),
+    )  # fmt: skip
+
+
+async def gated(stage: Stage, place: Place) -> tuple[Run, dict[str, Any]]:
+    """A run that waits, and what it asks."""
+    await make_agent(stage, place)
+    run = await start(stage, place.caller("developer"), rules=rules(place, GATE))
+    waits, _ = (await stage.bodies(place.organization_id))[-2:]
+    assert waits["type"] == "execution.run.wait_started.v1"
+    (wanted,) = waits["data"]["approvals"]
+    return run, wanted
+
+
+async def answer(stage: Stage, place: Place, run: Run, wanted: dict[str, Any], outcome: str, **changes: Any) -> Any:
+    known = {name: wanted[name] for name in ("approval_id", "action", "resource_type", "resource_id", "requester_id")}
+    known |= {"digest": wanted["digest"], "expires_at": wanted["expires_at"], "run_id": run.id, **changes}
+    said = {"outcome": outcome, "approver_id": "u-2", "decided_at": utc_now(), "reason": "too dear"}
+    fact = ApprovalExpired(**known) if outcome == "expired" else ApprovalDecided(**known | said)
+    async with stage.units.begin(Caller.system(place.organization_id, "execution.facts")) as uow:
+        await approvals.answer_approval(uow, fact)
+    return (await stage.sql("select * from run where id = $1", run.id))[0]
+
+
+async def test_a_gated_run_waits_and_says_who_may_let_it_start(stage: Stage, place: Place) -> None:
+    run, wanted = await gated(stage, place)
+    row = (await stage.sql("select * from run where id = $1", run.id))[0]
+    assert (row["status"], row["waiting_for"], row["wake_at"], row["dispatched_at"]) == (
+        "waiting",
+        "approval",
+        None,
+        None,
+    )
+    assert wanted["approval_id"] == str(row["decision_id"])
+    assert (wanted["approvers"], wanted["rule_name"], wanted["reason"]) == (["role:operator"], "four-eyes", "dear")
+    assert wanted["shown"]["input"] == {"topic": "rivers"}
+    assert wanted["shown"]["limits"]["max_tokens"] == 500
+    decided = (await stage.bodies(place.organization_id))[-1]["data"]
+    assert (decided["effect"], decided["rule_name"]) == ("require_approval", "four-eyes")
+    assert "run.queued.v1" not in await stage.types(place.organization_id)
+
+
+async def test_approved_it_is_decided_again_and_queued_once(stage: Stage, place: Place) -> None:
+    run, wanted = await gated(stage, place)
+    await in_force(stage, place, GATE)
+    row = await answer(stage, place, run, wanted, "approved")
+    assert (row["status"], row["waiting_for"], row["waiting_since"]) == ("queued", None, None)
+    assert row["decision_id"] != UUID(wanted["approval_id"])
+    assert await answer(stage, place, run, wanted, "approved") == row
+    told = await stage.types(place.organization_id)
+    assert told.count("run.queued.v1") == 1
+    queued = next(body for body in await stage.bodies(place.organization_id) if body["type"].endswith("run.queued.v1"))
+    assert queued["actor"]["id"] == run.created_by  # it runs as whoever asked, not as whoever approved
+
+
+@pytest.mark.parametrize(
+    ("outcome", "changes", "expected"),
+    [
+        ("rejected", {}, ("approval_rejected", "too dear")),
+        ("expired", {}, ("approval_expired", "Nobody approved it.")),
+        ("approved", {"digest": "0" * 64}, ("approval_digest_mismatch", "What was approved is not what was asked.")),
+    ],
+)
+async def test_without_approval_it_never_starts(
+    stage: Stage, place: Place, outcome: str, changes: Any, expected: Any
+) -> None:
+    run, wanted = await gated(stage, place)
+    await in_force(stage, place, GATE)
+    row = await answer(stage, place, run, wanted, outcome, **changes)
+    assert (row["status"], row["error_code"], row["error_message"]) == ("failed", *expected)
+    assert (await stage.types(place.organization_id))[-1] == "run.failed.v1"
+    assert "run.queued.v1" not in await stage.types(place.organization_id)
+
+
+async def test_a_denial_that_appeared_meanwhile_wins(stage: Stage, place: Place) -> None:
+    run, wanted = await gated(stage, place)
+    await in_force(stage, place, GATE + DENY)
+    row = await answer(stage, place, run, wanted, "approved")
+    assert (row["status"], row["error_code"]) == ("failed", "denied_by_policy")
+    decided = [body["data"] for body in await stage.bodies(place.organization_id) if "decision" in body["type"]]
+    assert [(one["effect"], one["rule_name"]) for one in decided] == [
+        ("require_approval", "four-eyes"), ("deny", "never"),
+    ]  # fmt: skip
+
+
+async def test_another_gate_that_appeared_meanwhile_asks_anew(stage: Stage, place: Place) -> None:
+    run, wanted = await gated(stage, place)
+    second = '  - {rule_name: six-eyes, effect: require_approval, actions: ["agent:execute"]}\n'
+    await in_force(stage, place, GATE + second)
+    row = await answer(stage, place, run, wanted, "approved")
+    assert (row["status"], row["waiting_for"]) == ("waiting", "approval")
+    asked = [body["data"]["approvals"] for body in await stage.bodies(place.organization_id) if "wait" in body["type"]]
+    assert [each[0]["rule_name"] for each in asked] == ["four-eyes", "six-eyes"]
+    assert asked[1][0]["approval_id"] == str(row["decision_id"]) != wanted["approval_id"]
+
+
+async def test_what_is_gone_meanwhile_does_not_start(stage: Stage, place: Place) -> None:
+    run, wanted = await gated(stage, place)
+    await in_force(stage, place, GATE)
+    async with stage.units.begin(place.caller()) as uow:
+        await agents.delete_agent(uow, run.agent_id)
+    row = await answer(stage, place, run, wanted, "approved")
+    assert (row["status"], row["error_code"]) == ("failed", "not_found")
+
+
+async def test_a_gated_run_can_be_cancelled(stage: Stage, place: Place) -> None:
+    run, wanted = await gated(stage, place)
+    async with stage.units.begin(place.caller()) as uow:
+        await runs.cancel_run(uow, run.id, reason="never mind")
+    await in_force(stage, place, GATE)
+    row = await answer(stage, place, run, wanted, "approved")
+    assert (row["status"], row["waiting_for"]) == ("cancelled", None)

@@ -1,0 +1,75 @@
+"""Who may decide about what is asked, and what a decision changes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+from chassis.errors import ConflictError, ForbiddenError
+
+
+class ApprovalStatus(StrEnum):
+    """Where a request is: pending until somebody decides, it expires, or its run ends."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+
+
+Outcome = Literal["approved", "rejected"]
+
+
+class Asked(NamedTuple):
+    """What the rules need to know of a request."""
+
+    status: str
+    requester_ids: tuple[str, str]
+    """Who asked, and whose the question is."""
+    approvers: Collection[str]
+    approver_id: str | None
+    digest: str
+    expires_at: datetime
+
+
+class Person(NamedTuple):
+    """What they need to know of whoever decides."""
+
+    is_person: bool
+    """Also by a key of theirs; not a key of the organization itself."""
+    ids: tuple[str, str]
+    roles: Collection[str]
+    decides_all: bool
+    """Whether their role may decide about everything, not only where it is named."""
+
+
+def is_named(asked: Asked, person: Person) -> bool:
+    """Whether a request names them: by one of their roles or as themselves; without names, who may decide about all."""
+    if not asked.approvers:
+        return person.decides_all
+    names = {*(f"role:{role}" for role in person.roles), *(f"user:{each}" for each in person.ids)}
+    return not names.isdisjoint(asked.approvers)
+
+
+def is_repeated(asked: Asked, person: Person, outcome: Outcome) -> bool:
+    """Whether they have said just that before: saying it again changes nothing."""
+    return asked.status == outcome and asked.approver_id in person.ids
+
+
+def require_may_decide(asked: Asked, person: Person, now: datetime, digest: str | None) -> None:
+    """Refuse whoever must not decide, and what is not to be decided (any more)."""
+    if not person.is_person:
+        raise ForbiddenError("Approvals are given by people: use a key of a user.", code="not_a_person")
+    if set(person.ids) & set(asked.requester_ids):
+        raise ForbiddenError("Somebody other than the one who asks has to decide.", code="own_request")
+    if not is_named(asked, person):
+        raise ForbiddenError("You are not among those who may decide about this.", code="not_an_approver")
+    if asked.status == ApprovalStatus.EXPIRED or (asked.status == ApprovalStatus.PENDING and asked.expires_at <= now):
+        raise ConflictError("Nobody decided in time: the request has expired.", code="approval_expired")
+    if asked.status != ApprovalStatus.PENDING:
+        raise ConflictError(f"This request is {asked.status} already.", code="already_decided")
+    if digest not in (None, asked.digest):
+        raise ConflictError("What you saw is not what is asked: read the request again.", code="digest_mismatch")

@@ -1,0 +1,163 @@
+"""Approvals: asked by runs, decided by one person who did not ask, or by nobody in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+
+from chassis.caller import Caller
+from chassis.errors import NotFoundError
+from chassis.uow import UnitOfWork
+from contracts.execution import ApprovalWanted
+from contracts.policy import ApprovalDecided, ApprovalExpired, ApprovalRequested, ApprovalState, ApprovalWithdrawn
+from policy.domain.approvals import (
+    ApprovalStatus,
+    Asked,
+    Outcome,
+    Person,
+    is_named,
+    is_repeated,
+    require_may_decide,
+)
+from policy.tables.approvals import ApprovalRequest
+from resources.listing import Resource, counter, lister
+from resources.patches import touch
+
+APPROVALS = Resource(
+    ApprovalRequest,
+    filters=(
+        "id", "status", "run_id", "step_id", "action", "resource_type", "resource_id", "requester_id", "created_by",
+        "approver_id", "policy_id", "rule_name", "expires_at", "created_at", "decided_at",
+    ),
+    sorts=("id", "created_at", "expires_at"),
+    default_sort="-id",
+)  # fmt: skip
+list_approvals = lister(APPROVALS)
+count_approvals = counter(APPROVALS)
+
+EXPIRED_AT_ONCE = 500
+
+
+async def request_approvals(uow: UnitOfWork, run_id: UUID, wanted: Sequence[ApprovalWanted]) -> None:
+    """Ask people for what a run wants approved; asking again with the same id asks once."""
+    for each in wanted:
+        if await uow.find(ApprovalRequest, each.approval_id) is not None:
+            continue
+        row = await uow.add(_new_request(uow, run_id, each))
+        uow.emit(ApprovalRequested.of(row, owner_id=row.created_by))
+
+
+async def get_approval(uow: UnitOfWork, approval_id: UUID) -> ApprovalRequest:
+    """One request; also for whoever it names."""
+    return await _read(uow, approval_id)
+
+
+async def decide_approval(
+    uow: UnitOfWork, approval_id: UUID, *, outcome: Outcome, reason: str, digest: str | None
+) -> ApprovalRequest:
+    """Approve or reject it, once and for all; the same person saying the same again changes nothing.
+
+    ForbiddenError for keys, for whoever asked, and for whoever is not named; ConflictError `already_decided`,
+    `approval_expired`, or `digest_mismatch` where what was seen is not what is asked.
+    """
+    row = await _read(uow, approval_id, lock=True)
+    person, asked = _person(uow), _asked(row)
+    if is_repeated(asked, person, outcome):
+        return row
+    require_may_decide(asked, person, uow.now, digest)
+    row.status, row.approver_id, row.decided_at, row.reason = outcome, uow.caller.owner_id, uow.now, reason
+    row.approved_at = uow.now if outcome == "approved" else None
+    touch(uow, row)
+    uow.emit(ApprovalDecided.of(row, owner_id=row.created_by, outcome=outcome))
+    return row
+
+
+async def withdraw_approvals(uow: UnitOfWork, run_ids: Sequence[UUID]) -> None:
+    """These runs have ended: nobody has to decide about them any more."""
+    pending = update(ApprovalRequest).where(
+        ApprovalRequest.organization_id == uow.organization_id,
+        ApprovalRequest.run_id.in_(run_ids),
+        ApprovalRequest.status == ApprovalStatus.PENDING,
+    )
+    await _close(uow, pending, ApprovalStatus.WITHDRAWN, ApprovalWithdrawn)
+
+
+async def find_due_organizations(uow: UnitOfWork) -> list[UUID]:
+    """Organizations where nobody has decided in time."""
+    return list(await uow.all(select(func.due_approvals(EXPIRED_AT_ONCE).column_valued())))
+
+
+async def expire_approvals(uow: UnitOfWork) -> int:
+    """What nobody in the organization decided in time counts as rejected; returns how many."""
+    due = (
+        select(ApprovalRequest.id)
+        .where(
+            ApprovalRequest.organization_id == uow.organization_id,
+            ApprovalRequest.status == ApprovalStatus.PENDING,
+            ApprovalRequest.expires_at <= uow.now,
+        )
+        .order_by(ApprovalRequest.expires_at)
+        .limit(EXPIRED_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    pending = update(ApprovalRequest).where(ApprovalRequest.id.in_(due))
+    return await _close(uow, pending, ApprovalStatus.EXPIRED, ApprovalExpired)
+
+
+async def _close(uow: UnitOfWork, pending: Any, status: ApprovalStatus, fact: type[ApprovalState]) -> int:
+    values = {"status": status, "updated_at": uow.now, "version": ApprovalRequest.version + 1}
+    rows = await uow.all(pending.values(**values).returning(ApprovalRequest))
+    for row in rows:
+        uow.emit(fact.of(row, owner_id=row.created_by))
+    return len(rows)
+
+
+async def _read(uow: UnitOfWork, approval_id: UUID, *, lock: bool = False) -> ApprovalRequest:
+    """The request; whoever may only see their own also sees what names them."""
+    row = await uow.find(ApprovalRequest, approval_id, lock=lock)
+    if row is None:
+        raise NotFoundError("There is no approval with this id.")
+    named = is_named(_asked(row), _person(uow))
+    mine = [uow.caller.owner_id] if named else []
+    owner = uow.caller.owner_id if named else row.created_by
+    uow.permit.check("approval", str(approval_id), {"created_by": owner, "approver_ids": mine})
+    return row
+
+
+def _person(uow: UnitOfWork) -> Person:
+    caller: Caller = uow.caller
+    ids = caller.id, caller.owner_id
+    return Person(caller.user_id is not None, ids, caller.roles, decides_all=not uow.permit.own_only)
+
+
+def _asked(row: ApprovalRequest) -> Asked:
+    requesters = (row.requester_id, row.created_by)
+    return Asked(row.status, requesters, row.approvers, row.approver_id, row.digest, row.expires_at)
+
+
+def _new_request(uow: UnitOfWork, run_id: UUID, wanted: ApprovalWanted) -> ApprovalRequest:
+    return ApprovalRequest(
+        id=wanted.approval_id,
+        organization_id=uow.organization_id,
+        run_id=run_id,
+        step_id=wanted.step_id,
+        action=wanted.action,
+        resource_type=wanted.resource_type,
+        resource_id=wanted.resource_id,
+        requester_id=wanted.requester_id,
+        created_by=wanted.owner_id,
+        approvers=wanted.approvers,
+        digest=wanted.digest,
+        context=wanted.shown,
+        policy_id=wanted.policy_id,
+        rule_name=wanted.rule_name,
+        asked_because=wanted.reason,
+        status=ApprovalStatus.PENDING,
+        expires_at=wanted.expires_at,
+        created_at=uow.now,
+        updated_at=uow.now,
+        version=1,
+    )
