@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -233,6 +234,18 @@ async def test_a_slow_tool_times_out_and_what_was_used_is_told(world: World) -> 
     world.model.replies, world.tools.answers = [SEARCHING], [Said(delay_seconds=30)]
     failed = await world.failure(world.config(), deadline_seconds=2.0)
     assert (failed.code, failed.retryable, failed.calls) == ("timeout", True, ((20, 5),))
+
+
+@pytest.mark.parametrize("more", ["", "strategy: json_action\n"])
+async def test_cancelling_a_call_of_a_tool_ends_it_at_once(world: World, more: str) -> None:
+    acting = Reply('{"value": {"tool": "search", "arguments": {"q": "rivers"}}}')
+    world.model.replies, world.tools.answers = [acting if more else SEARCHING], [Said(delay_seconds=30)]
+    asked = asyncio.create_task(world.run(world.config(more)))
+    await world.tools.called.wait()
+    asked.cancel()
+    async with asyncio.timeout(3):
+        with pytest.raises(asyncio.CancelledError):
+            await asked
 
 
 async def test_what_has_written_is_not_attempted_again(world: World) -> None:
