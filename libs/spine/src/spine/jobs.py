@@ -30,7 +30,8 @@ class Job:
         await asyncio.sleep(random.uniform(0, min(self.seconds, 1)))
         while True:
             try:
-                await asyncio.wait_for(self.run(running), timeout=max(60, self.seconds))
+                async with asyncio.timeout(max(60, self.seconds)):
+                    await self.run(running)
             except Exception as error:  # noqa: BLE001  (a clock that stops is worse than a turn that failed)
                 log.warning("job failed", job=self.name, service=running.settings.service, error=repr(error)[:300])
             await asyncio.sleep(self.seconds)

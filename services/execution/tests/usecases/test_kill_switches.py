@@ -140,7 +140,7 @@ async def _switch(engine: EngineStage, place: Place, scope: str, target: UUID) -
         switch_id, place.organization_id, scope, target,
     )  # fmt: skip
     await engine.database.sql(
-        kill_switches.STOP_RUNNING,
+        kill_switches.STOP.format(wait=""),
         switch_id,
         place.organization_id,
         (await engine.database.sql("select now()"))[0][0],

@@ -8,6 +8,7 @@ from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
+from chassis.units import in_unit
 from execution.api import signals_of
 from execution.domain.kills import KillScope
 from execution.tables.kill_switches import KillSwitch
@@ -61,13 +62,11 @@ KILL_SWITCH_LIST = Listing(kill_switches.KILL_SWITCHES, KillSwitchSummaryOut)
 
 
 @router.post("", permission="kill_switch:engage", status=201)
-async def engage_kill_switch(
-    request: Request, uow: Uow, response: Response, body: EngageKillSwitchIn
-) -> KillSwitchOut:  # fmt: skip
+async def engage_kill_switch(request: Request, response: Response, body: EngageKillSwitchIn) -> KillSwitchOut:
     """Stop everything in the scope within a second, and let nothing of it start; engaging it again changes nothing."""
-    switch = await kill_switches.engage_kill_switch(uow, **dict(body))
-    report = await kill_switches.read_report(uow, switch)
-    uow.after_commit(signals_of(request).queued)
+    engaged = await in_unit(request, lambda uow: kill_switches.engage_kill_switch(uow, **dict(body)))
+    switch, report = await in_unit(request, lambda uow: kill_switches.look_again(uow, engaged.id))
+    signals_of(request).queued()
     response.headers["Location"] = f"/v1/kill-switches/{switch.id}"
     return KillSwitchOut.of(switch, report)
 

@@ -81,6 +81,8 @@ class Attempt:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd_micros: int = 0
+    is_called: bool = False
+    """Whether its call may have left: not while it only waits for its turn to be tried again."""
     started_at: datetime = field(default_factory=utc_now)
     completed_at: datetime | None = None
 
@@ -147,7 +149,7 @@ class Attempts:
             return attempt
         if attempt.delay:
             await asyncio.sleep(attempt.delay)
-        attempt.started_at = utc_now()
+        attempt.started_at, attempt.is_called = utc_now(), True
         with span("step", service="execution", traceparent=attempt.run.traceparent, node=attempt.ready.node.id):
             try:
                 if attempt.input.inline is None:

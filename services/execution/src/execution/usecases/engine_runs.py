@@ -173,9 +173,27 @@ class RunInHand:
                 write.steps.append(attempt.row(StepStatus.STARTED))
         if write.steps and (fresh or self._under_way):
             await self._store(write)
+            if self._halt.done():
+                return self._give_up(fresh, write)
         for attempt in fresh:
             self._under_way[self._loop.create_task(self._shop.attempts.make(attempt))] = attempt
         return None
+
+    def _give_up(self, fresh: Iterable[Attempt], write: RunWrite) -> StopReason:
+        """No call is made any more once the run is to be stopped; what was stored as tried was not."""
+        reason = self._halt.result()
+        if reason is None:
+            raise LostRunError
+        self._drop(fresh, write)
+        return reason
+
+    def _drop(self, attempts: Iterable[Attempt], write: RunWrite) -> None:
+        """Attempts whose call was not made: nothing is left of them, but that a write's was announced."""
+        for attempt in attempts:
+            if attempt.effects == Effects.WRITE:
+                attempt.completed_at = utc_now()
+                attempt.fail("skipped", "The run was stopped before this call.")
+                self._add(write, attempt, StepStatus.SKIPPED)
 
     def _next_number(self) -> int:
         self._step_number += 1
@@ -340,6 +358,8 @@ class RunInHand:
         """End the run before its graph does; what its steps have produced is kept."""
         attempts = list(self._under_way.values())
         await self._let_go()
+        self._drop([attempt for attempt in attempts if not _has_begun(attempt)], write)
+        attempts = [attempt for attempt in attempts if _has_begun(attempt)]
         if reason is StopReason.CANCELLED:
             reason = await self._writer.why_cancelled()
         for attempt in attempts:
@@ -412,6 +432,10 @@ class RunInHand:
     async def _take_up(self, key: StepKey, row: Any) -> None:
         output: Json = await self._shop.attempts.load(row["output"], row["output_ref"])
         self._completed[key] = Outcome(StepStatus(row["status"]), output, row["error_code"])
+
+
+def _has_begun(attempt: Attempt) -> bool:
+    return attempt.is_called or attempt.completed_at is not None
 
 
 def _undecided(run: ClaimedRun, row: Any) -> StepRow:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from asyncpg import LockNotAvailableError
 from sqlalchemy import select
 
 from chassis.caller import Caller
@@ -37,29 +38,29 @@ _EXISTS = {
       or exists (select from orchestration_version where id = $1)""",
     KillScope.RUN: "select exists (select from run where id = $1)",
 }
-# First what waits, then what runs: a run that a worker claims between the two is met by the second.
-_END = f"""with hit as (
+# What waits and what runs in one statement, in the order of ids as the engine takes its locks: a run that is claimed
+# meanwhile is waited for, and then met as what it has become. What is on its way comes first: the rest cannot start.
+STOP = f"""with hit as (
   select r.retention_class, r.id from kill_switch k join run r on r.organization_id = k.organization_id
-  where k.id = $1 and r.organization_id = $2 and r.status in ('scheduled', 'queued', 'waiting') and {HITS}
-  limit {RUNS_AT_ONCE}
+  where k.id = $1 and r.organization_id = $2 and r.status in ('scheduled', 'queued', 'waiting', 'running') and {HITS}
+  order by r.status <> 'running', r.dispatched_at is null limit {RUNS_AT_ONCE}
 ), locked as (
-  select r.retention_class, r.id from hit join run r on r.retention_class = hit.retention_class and r.id = hit.id
-  where r.status in ('scheduled', 'queued', 'waiting') order by r.id for update of r skip locked
+  select r.retention_class, r.id, r.status from hit
+  join run r on r.retention_class = hit.retention_class and r.id = hit.id
+  where r.status in ('scheduled', 'queued', 'waiting', 'running') order by r.id for update of r {{wait}}
 )
-update run r set status = 'cancelled', stop_reason = 'killed', waiting_for = null, kill_switch_id = $1,
-  cancel_requested_at = $3, cancel_reason = $4, completed_at = $3, updated_at = $3, version = r.version + 1
+update run r set status = case locked.status when 'running' then 'cancelling' else 'cancelled' end,
+  stop_reason = case when locked.status <> 'running' then 'killed' end, kill_switch_id = $1, waiting_for = null,
+  wake_at = null, cancel_requested_at = $3, cancel_reason = $4,
+  completed_at = case when locked.status <> 'running' then $3::timestamptz end, updated_at = $3, version = r.version + 1
 from locked where r.retention_class = locked.retention_class and r.id = locked.id
 returning r.id as run_id, r.workspace_id, r.created_by as owner_id, r.execution_type, r.agent_id, r.orchestration_id,
-  r.step_count, r.input_tokens, r.output_tokens, r.cost_usd_micros, r.stop_reason"""  # noqa: S608  (text of our own)
-# In the order of ids, as the engine's writes take their locks.
-STOP_RUNNING = f"""with hit as (
-  select r.retention_class, r.id from kill_switch k join run r on r.organization_id = k.organization_id
-  where k.id = $1 and r.organization_id = $2 and r.status = 'running' and {HITS} order by r.id for update of r
-)
-update run r set status = 'cancelling', kill_switch_id = $1, cancel_requested_at = $3, cancel_reason = $4,
-  updated_at = $3, version = r.version + 1
-from hit where r.retention_class = hit.retention_class and r.id = hit.id and r.status = 'running'
-returning r.id"""  # noqa: S608  (text of our own)
+  r.step_count, r.input_tokens, r.output_tokens, r.cost_usd_micros, r.stop_reason,
+  locked.status = 'waiting' as has_waited"""  # noqa: S608  (text of our own)
+_WAITED = """update step set status = 'skipped', completed_at = $3, updated_at = $3, version = version + 1
+where organization_id = $1 and run_id = any($2::uuid[]) and status = 'waiting'"""
+PATIENCE = "200ms"
+"""How long a run's row is waited for; who holds it longer is met by the next look."""
 _REPORT = """select
   (select count(*) from run where organization_id = $1 and kill_switch_id = $2 and status <> 'cancelling') as stopped,
   (select count(*) from run where organization_id = $1 and kill_switch_id = $2 and status = 'cancelling') as stopping"""
@@ -103,6 +104,13 @@ async def engage_kill_switch(uow: UnitOfWork, *, scope: KillScope, target_id: UU
     return switch
 
 
+async def look_again(uow: UnitOfWork, kill_switch_id: UUID) -> tuple[KillSwitch, KillReport]:
+    """Stop what was being started while the switch was engaged and could not see it yet; also what it has stopped."""
+    switch = await uow.get(KillSwitch, kill_switch_id)
+    await stop_runs(uow, switch)
+    return switch, await read_report(uow, switch)
+
+
 async def get_kill_switch(uow: UnitOfWork, kill_switch_id: UUID) -> KillSwitch:
     """One switch."""
     return await uow.get(KillSwitch, kill_switch_id)
@@ -126,13 +134,25 @@ async def release_kill_switch(uow: UnitOfWork, kill_switch_id: UUID) -> KillSwit
 
 
 async def stop_runs(uow: UnitOfWork, switch: KillSwitch) -> int:
-    """End what waits and stop what runs in an engaged switch's scope, up to 1,000 of each; returns how many."""
+    """End what waits and stop what runs in an engaged switch's scope, up to 1,000 runs; returns how many."""
     values = switch.id, uow.organization_id, uow.now, f"killed: {switch.reason}"[:500]
-    await uow.flush()
-    ended: Sequence[Any] = await uow.fetch(_END, *values)
+    rows = await _stop(uow, values)
+    ended = [row for row in rows if row["stop_reason"]]
     for row in ended:
         uow.emit(RunCancelled.model_validate(dict(row)))
-    return len(ended) + len(await uow.fetch(STOP_RUNNING, *values))
+    if waited := [row["run_id"] for row in ended if row["has_waited"]]:
+        await uow.fetch(_WAITED, uow.organization_id, waited, uow.now)
+    return len(rows)
+
+
+async def _stop(uow: UnitOfWork, values: Sequence[Any]) -> Sequence[Any]:
+    """Wait for rows that somebody holds, a moment; where that is not enough, stop all others."""
+    try:
+        async with uow.savepoint():
+            await uow.fetch("select set_config('lock_timeout', $1, true)", PATIENCE)
+            return await uow.fetch(STOP.format(wait=""), *values)
+    except LockNotAvailableError:
+        return await uow.fetch(STOP.format(wait="skip locked"), *values)
 
 
 async def sweep_kill_switches(uow: UnitOfWork) -> int:
