@@ -25,6 +25,8 @@ class Reply:
     usage: tuple[int, int] | None = (11, 7)
     delay_seconds: float = 0
     breaks_off: bool = False
+    calls: tuple[tuple[str, Any], ...] = ()
+    """Calls of tools, by name and arguments, instead of a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +76,32 @@ def _usage(reply: Reply) -> dict[str, int] | None:
     return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
 
 
+def _finish(reply: Reply) -> str:
+    return "tool_calls" if reply.calls else reply.finish_reason
+
+
+def _calls(reply: Reply) -> list[dict[str, Any]]:
+    """As the protocol has them: the arguments are JSON in a string, or whatever string the test wrote."""
+    return [
+        {
+            "id": f"call-{number}",
+            "type": "function",
+            "function": {"name": name, "arguments": given if isinstance(given, str) else orjson.dumps(given).decode()},
+        }
+        for number, (name, given) in enumerate(reply.calls)
+    ]
+
+
 def _completion(asked: Request, reply: Reply) -> dict[str, Any]:
-    message = {"role": "assistant", "content": reply.text, "refusal": reply.refusal}
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": reply.refusal}
+    if reply.calls:
+        message |= {"content": None, "tool_calls": _calls(reply)}
     return {
         "id": "completion-1",
         "object": "chat.completion",
         "created": 1,
         "model": f"{asked.body['model']}-dated",
-        "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
+        "choices": [{"index": 0, "message": message, "finish_reason": _finish(reply)}],
         "usage": _usage(reply),
     }
 
@@ -90,14 +110,18 @@ async def _stream(http: web.Request, asked: Request, reply: Reply) -> web.Stream
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(http)
     common = {"id": "completion-1", "object": "chat.completion.chunk", "created": 1, "model": asked.body["model"]}
-    for word in reply.text.split(" "):
+    if reply.calls:
+        calls = [{**call, "index": index} for index, call in enumerate(_calls(reply))]
+        delta = {"index": 0, "delta": {"role": "assistant", "tool_calls": calls}, "finish_reason": None}
+        await _event(response, {**common, "choices": [delta]})
+    for word in reply.text.split(" ") if not reply.calls else ():
         delta = {"index": 0, "delta": {"role": "assistant", "content": word + " "}, "finish_reason": None}
         await _event(response, {**common, "choices": [delta]})
     if reply.breaks_off:
         assert http.transport is not None
         http.transport.abort()
         return response
-    await _event(response, {**common, "choices": [{"index": 0, "delta": {}, "finish_reason": reply.finish_reason}]})
+    await _event(response, {**common, "choices": [{"index": 0, "delta": {}, "finish_reason": _finish(reply)}]})
     await _event(response, {**common, "choices": [], "usage": _usage(reply)})
     await response.write(b"data: [DONE]\n\n")
     return response

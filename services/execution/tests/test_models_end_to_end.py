@@ -5,129 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
-from services.execution.tests.examples import PRICE, workspace_of
-from services.execution.tests.scripted_openai import Reply, ScriptedOpenAI, scripted_openai
+from services.execution.tests.model_stage import SECRET, World, make_world
+from services.execution.tests.scripted_openai import Reply
 from structlog.testing import capture_logs
 
-from chassis.caller import Caller
 from chassis.objects import INLINE_BYTES
-from chassis.sealing import write_keyring
-from execution.main import build
-from execution.settings import Settings
 from remit_local.testing import Servers
-from spine.testing.client import Client
-from spine.testing.stage import Stage, staged
 
 # One queue serves the whole broker: two engines at once, each with a database of its own, would take each other's runs.
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("engine queue")]
-SECRET = "sk-test-0123456789-wxyz"
-# A micro-dollar per token: eleven in and seven out, as the server counts, are eighteen.
-MICRO = {**PRICE, "input_usd_micros_per_million": 1_000_000, "output_usd_micros_per_million": 1_000_000}
-CHAIN = """
-apiVersion: orchestration/v1
-pattern: sequential
-limits: {max_cost_usd: "%s"}
-steps:
-  - {id: a, agent: small, in: {q: "${input.q}"}}
-  - {id: b, agent: small, in: {q: "${steps.a.output.text}"}}
-  - {id: c, agent: small, in: {q: "${steps.b.output.text}"}}
-"""
-
-
-@dataclass
-class World:
-    """Execution with its worker, its keyring and its object directory, and a model's server."""
-
-    stage: Stage
-    model: ScriptedOpenAI
-    directory: Path
-
-    async def organization(self) -> Organization:
-        caller = await self.stage.caller("org_admin")
-        await workspace_of(self.stage, caller)
-        return Organization(self, caller, self.stage.client(caller))
-
-
-@dataclass
-class Organization:
-    world: World
-    caller: Caller
-    client: Client
-
-    async def make(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = await self.client.post(path, body)
-        assert answer.status == 201, answer.body
-        made: dict[str, Any] = answer.json()
-        return made
-
-    async def price(self, **fields: Any) -> dict[str, Any]:
-        return await self.make("/v1/model-prices", {**MICRO, **fields})
-
-    async def credential(self, **fields: Any) -> dict[str, Any]:
-        body = {"name": "mine", "provider": "openai-compatible", "base_url": self.world.model.base_url}
-        return await self.make("/v1/model-credentials", {**body, "secret": SECRET, **fields})
-
-    async def agent(self, model: str = "", *, name: str = "small", more: str = "") -> dict[str, Any]:
-        """An agent of the scripted model, which wants `q`."""
-        chosen = model or f'provider: openai-compatible, name: small-1, base_url: "{self.world.model.base_url}"'
-        text = (
-            f"apiVersion: agent/v1\nkind: llm\nmodel: {{{chosen}, max_output_tokens: 60}}\ninstructions: Go.\n{more}"
-            "input_schema: {type: object, properties: {q: {type: string}}}\n"
-        )
-        return await self.make("/v1/agents", {"name": name, "config_yaml": text})
-
-    async def chain(self, max_cost_usd: str) -> None:
-        aliases = {"small": {"id": (await self.agent())["id"]}}
-        body = {"name": "chain", "config_yaml": CHAIN % max_cost_usd, "agent_ids": aliases}
-        await self.make("/v1/orchestrations", body)
-
-    async def run(self, text: str = "why", **what: str) -> dict[str, Any]:
-        """A run's end."""
-        body = {**(what or {"agent": "small"}), "input": {"q": text}}
-        answer = await self.client.post("/v1/runs", body, headers={"prefer": "wait=50"})
-        assert answer.status == 200, answer.body
-        ended: dict[str, Any] = answer.json()
-        return ended
-
-    async def steps(self, run: dict[str, Any]) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (await self.client.get(f"/v1/runs/{run['id']}/steps")).json()["items"]
-        return found
-
-    async def facts(self, kind: str = "") -> list[dict[str, Any]]:
-        told = await self.world.stage.facts(organization_id=self.caller.organization_id)
-        return [fact.data for fact in told if fact.type.startswith(f"execution.{kind}")]
 
 
 @pytest.fixture(scope="module")
 async def shared(
     servers: Servers, anyio_backend: object, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[World]:
-    directory = tmp_path_factory.mktemp("models")
-    async with scripted_openai() as model:
-        values: dict[str, Any] = {
-            "amqp_url": servers.amqp_url,
-            "outbound_allow": (f"127.0.0.1:{model.port}",),
-            "key_encryption_file": write_keyring(directory / "keyring.json"),
-            "object_directory": directory / "objects",
-        }
-        async with staged(build, Settings, "execution", servers.postgres_url, **values) as made:
-            workers = [asyncio.ensure_future(worker(made.running)) for worker in made.service.workers]
-            yield World(made, model, directory)
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+    async with make_world(servers, tmp_path_factory.mktemp("models")) as made:
+        yield made
 
 
 @pytest.fixture
 async def world(shared: World, anyio_backend: object) -> World:
     """The same for all, but with nothing asked yet."""
-    shared.model.replies, shared.model.requests = [Reply()], []
+    shared.forget()
     return shared
 
 
@@ -276,6 +179,65 @@ async def test_public_prices_need_no_row_and_no_network(world: World) -> None:
         while (version := (await here.steps(await here.run()))[0]["price_version"]).startswith("genai"):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     assert version == f"model_price/{own['id']}/1"
+
+
+async def test_a_key_of_anthropic_at_an_address_of_its_own_and_a_public_price(world: World) -> None:
+    here = await world.organization()
+    address = world.anthropic.base_url
+    await here.credential(provider="anthropic", base_url=address)
+    chosen = "provider: anthropic, name: claude-haiku-4-5, credential: mine"
+    await here.agent(f'{chosen}, base_url: "{address}"')
+    await here.agent(chosen, name="itself")
+    run, elsewhere = await here.run(), await here.run(agent="itself")
+    assert (run["status"], run["output"]) == ("completed", {"text": "hello"}), run
+    step = (await here.steps(run))[0]
+    # A dollar per million tokens in, five out: eleven and thirty-five.
+    assert (step["provider"], step["model_name"], step["cost_usd_micros"]) == ("anthropic", "claude-haiku-4-5", 46)
+    assert step["price_version"].startswith("genai-prices/")
+    assert [request.headers["x-api-key"] for request in world.anthropic.requests] == [SECRET]
+    assert (elsewhere["status"], elsewhere["error_code"]) == ("failed", "unauthorized")
+    assert "not for this provider and address" in elsewhere["error_message"]
+
+
+FURTHER = 'provider: openai-compatible, name: small-1, base_url: "%s", fallback: [{provider: anthropic, name: %s, base_url: "%s"}]'
+
+
+async def test_the_model_that_answers_instead_is_the_one_booked(world: World) -> None:
+    here = await world.organization()
+    await here.price()
+    await here.agent(FURTHER % (world.model.base_url, "claude-haiku-4-5", world.anthropic.base_url))
+    world.model.replies = [Reply(status=429), Reply()]
+    runs = [await here.run(), await here.run()]
+    assert [run["status"] for run in runs] == ["completed"] * 2, runs
+    booked = [(await here.steps(run))[0] for run in runs]
+    names = [(step["provider"], step["model_name"], step["cost_usd_micros"]) for step in booked]
+    assert names == [("anthropic", "claude-haiku-4-5", 46), ("openai-compatible", "small-1", 18)]
+    assert [step["price_version"].split("/")[0] for step in booked] == ["genai-prices", "model_price"]
+    facts = await here.facts("step.completed")
+    assert [(fact["provider"], fact["model_name"], fact["cost_usd_micros"]) for fact in facts] == names
+    assert [run["cost_usd_micros"] for run in runs] == [46, 18]
+
+
+async def test_the_dearest_of_the_models_is_held_against_a_cap(world: World) -> None:
+    here = await world.organization()
+    await here.price()
+    # The first may cost 60 for its answer and little for the question; the second five times that.
+    for cap, status in (("0.000299", "failed"), ("0.001", "completed")):
+        model = FURTHER % (world.model.base_url, "claude-haiku-4-5", world.anthropic.base_url)
+        await here.agent(model, name=cap, more=f'limits: {{max_cost_usd: "{cap}"}}\n')
+        run = await here.run(agent=cap)
+        assert run["status"] == status, run
+    assert (len(world.model.requests), len(world.anthropic.requests)) == (1, 0)
+
+
+async def test_an_unknown_price_of_any_model_stops_the_call(world: World) -> None:
+    here = await world.organization()
+    await here.price()
+    await here.agent(FURTHER % (world.model.base_url, "nobodys-model", world.anthropic.base_url))
+    run = await here.run()
+    assert (run["status"], run["error_code"]) == ("failed", "unknown_price"), run
+    assert "nobodys-model" in run["error_message"]
+    assert (world.model.requests, world.anthropic.requests) == ([], [])
 
 
 async def test_large_payloads_go_through_the_object_store(world: World) -> None:

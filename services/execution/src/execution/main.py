@@ -27,9 +27,10 @@ from execution.api import (
     schedules,
     steps,
 )
-from execution.clients.agents import AgentKinds
+from execution.clients.agents import AgentKinds, AgentRunner
 from execution.clients.http_agent import HttpRunner
 from execution.clients.llm import Endpoint, LlmRunner
+from execution.clients.mcp_agent import McpRunner
 from execution.clients.python_agent import PythonRunner, installed_functions
 from execution.consumers import approvals, subscriptions, users, workspaces
 from execution.jobs.kill_switches import sweep_kill_switches
@@ -51,10 +52,15 @@ def build(settings: Settings) -> Service:
     objects = open_objects(settings.object_directory, keyring)
     signals = RunSignals(settings.database_url.get_secret_value())
     to_models, to_others = _outbound(settings, with_embedded=True), _outbound(settings, with_embedded=False)
-    models = LlmRunner(to_models, embedded=_embedded(settings))
-    kinds = AgentKinds({"llm": models, "http": HttpRunner(to_others), "python": PythonRunner(installed_functions())})
+    models = LlmRunner(to_models, embedded=_embedded(settings), to_tools=to_others)
+    runners: dict[str, AgentRunner] = {
+        "llm": models,
+        "http": HttpRunner(to_others),
+        "python": PythonRunner(installed_functions()),
+        "mcp": McpRunner(to_others),
+    }
     options = Options(
-        agents=kinds, objects=objects, keyring=keyring, slots=settings.slots, on_ended=signals.ended
+        agents=AgentKinds(runners), objects=objects, keyring=keyring, slots=settings.slots, on_ended=signals.ended
     )  # fmt: skip
 
     async def warm_models(_: Running) -> None:

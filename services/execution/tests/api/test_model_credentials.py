@@ -56,11 +56,28 @@ COMPATIBLE = {**BODY, "provider": "openai-compatible", "base_url": "https://mode
 
 
 @pytest.mark.parametrize(
-    "wrong", [{**BODY, "base_url": "https://x.example.com"}, {**BODY, "provider": "openai-compatible"}]
+    "wrong",
+    [
+        {**BODY, "base_url": "https://x.example.com"},
+        {**BODY, "provider": "openai-compatible"},
+        {**BODY, "provider": "mcp"},
+    ],
 )
 async def test_a_key_says_where_it_may_be_sent(stage: Stage, place: Place, wrong: dict[str, str]) -> None:
     refused = await stage.client(place.caller()).post("/v1/model-credentials", wrong)
     assert (refused.status, refused.json()["code"]) == (422, "invalid_base_url")
+
+
+@pytest.mark.parametrize(
+    ("provider", "base_url"),
+    [("anthropic", None), ("anthropic", "https://a.example.com"), ("mcp", "https://t.example.com/mcp")],
+)
+async def test_keys_of_each_provider_are_stored(
+    stage: Stage, place: Place, provider: str, base_url: str | None
+) -> None:
+    body = {**BODY, "provider": provider, "base_url": base_url}
+    made = await stage.client(place.caller()).post("/v1/model-credentials", body)
+    assert (made.status, made.json()["provider"], made.json()["base_url"]) == (201, provider, base_url)
 
 
 async def test_a_key_moves_to_another_address_only_with_the_key(stage: Stage, place: Place) -> None:

@@ -39,6 +39,12 @@ async def test_a_price_is_said_corrected_and_taken_back(stage: Stage, place: Pla
     }
 
 
+@pytest.mark.parametrize("provider", ["embedded", "openai", "openai-compatible", "anthropic"])
+async def test_models_of_each_provider_have_prices(stage: Stage, place: Place, provider: str) -> None:
+    made = await stage.client(place.caller()).post(PATH, {**PRICE, "provider": provider})
+    assert (made.status, made.json()["provider"]) == (201, provider), made.body
+
+
 async def test_an_update_that_changes_nothing_leaves_no_fact(stage: Stage, place: Place) -> None:
     client = stage.client(place.caller())
     made = (await client.post(PATH, PRICE)).json()

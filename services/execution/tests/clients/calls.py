@@ -4,6 +4,7 @@ from typing import Any
 
 from chassis.ids import new_id
 from execution.clients.agents import AgentCall
+from execution.domain.agents import LlmAgent
 from execution.domain.definitions import parse_agent
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -22,4 +23,7 @@ def make_call(config_yaml: str, input: Any = None, **changes: Any) -> AgentCall:
         "max_output_tokens": 500,
         "traceparent": TRACE,
     }
-    return AgentCall(**settled | changes)
+    settled |= changes
+    if isinstance(settled["spec"], LlmAgent):
+        settled.setdefault("max_tokens", settled["spec"].most_tokens(0, None))
+    return AgentCall(**settled)

@@ -45,7 +45,7 @@ def config(server: ScriptedOpenAI, more: str = "", *, tokens: int = 60, instruct
     return f"""
 apiVersion: agent/v1
 kind: llm
-model: {{provider: openai-compatible, name: small, base_url: "{server.base_url}", max_output_tokens: {tokens}}}
+model: {{provider: openai-compatible, name: small, base_url: "{server.base_url}", credential: own, max_output_tokens: {tokens}}}
 instructions: "{instructions}"
 {more}
 """
@@ -54,7 +54,7 @@ instructions: "{instructions}"
 @pytest.mark.anyio
 async def test_a_text_comes_back_with_its_usage(server: ScriptedOpenAI, runner: LlmRunner) -> None:
     server.replies = [Reply("Paris.")]
-    result = await runner.run(make_call(config(server), "Capital of France?", credential="sk-own"))
+    result = await runner.run(make_call(config(server), "Capital of France?", credentials={"own": "sk-own"}))
     assert result.output == {"text": "Paris."}
     assert (result.input_tokens, result.output_tokens, result.usage_estimated) == (11, 7, False)
     assert (result.model, result.answered_by) == ("small", "small-dated")
@@ -197,7 +197,7 @@ async def test_each_status_has_its_code_and_is_asked_once(
     leak = {"error": {"message": "you sent: my prompt with sk-own"}}
     server.replies = [Reply(status=status, body=leak, headers={"Retry-After": "3"})]
     with pytest.raises(AgentError) as failed:
-        await runner.run(make_call(config(server), "my prompt", credential="sk-own"))
+        await runner.run(make_call(config(server), "my prompt", credentials={"own": "sk-own"}))
     assert (failed.value.code, failed.value.retryable) == (code, retryable)
     assert failed.value.retry_after_seconds == 3
     assert "prompt" not in str(failed.value)
@@ -314,5 +314,5 @@ async def test_a_kind_nobody_runs_says_so(outbound: OutboundClient, server: Scri
 
 def test_secrets_are_not_shown_by_what_holds_them() -> None:
     text = "apiVersion: agent/v1\nkind: llm\nmodel: {provider: embedded}"
-    assert "sk-own" not in repr(make_call(text, credential="sk-own"))
+    assert "sk-own" not in repr(make_call(text, credentials={"own": "sk-own"}))
     assert "sk-own" not in repr(Endpoint("http://localhost/v1", "sk-own"))

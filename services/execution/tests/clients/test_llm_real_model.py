@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from services.execution.tests.clients.calls import make_call
+from services.execution.tests.scripted_mcp import SEARCH, Said, scripted_mcp
 
 from chassis.outbound import OutboundClient
 from execution.clients.agents import AgentError
@@ -80,3 +81,31 @@ async def test_more_than_the_model_can_read_is_too_large(runner: LlmRunner) -> N
     with pytest.raises(AgentError) as failed:
         await runner.run(make_call(AGENT, "word " * 6000, deadline_seconds=50))
     assert (failed.value.code, failed.value.retryable) == ("too_large", False)
+
+
+BOUNDED = {**SEARCH, "inputSchema": {"type": "object", "properties": {"q": {"type": "string", "maxLength": 30}}, "required": ["q"], "additionalProperties": False}}  # fmt: skip
+ACTING = """
+apiVersion: agent/v1
+kind: llm
+model: {provider: embedded, max_output_tokens: 60}
+instructions: Find out who lives in the town, then answer.
+tools: [{mcp: {url: "%s"}, tools: [search], effects: read}]
+strategy: json_action
+limits: {max_tokens: 8000, max_tool_calls: 1, timeout: 120s}
+"""
+
+
+@pytest.mark.anyio
+@pytest.mark.seconds(120)
+async def test_the_real_model_calls_a_tool_and_then_answers(model: EmbeddedModel) -> None:
+    await wait_ready(model.base_url)
+    async with scripted_mcp() as tools:
+        tools.tools = [BOUNDED]
+        tools.answers = [Said("Anna Keller lives in Paris.")]
+        outbound = OutboundClient("execution", allow=[f"127.0.0.1:{port}" for port in (model.port, tools.port)])
+        runner = LlmRunner(outbound, embedded=Endpoint(model.base_url, model.key_file.read_text()))
+        result = await runner.run(make_call(ACTING % tools.url, "Who lives in Paris?", deadline_seconds=110))
+        await outbound.close()
+    assert isinstance(result.output["text"], str)
+    assert len(result.calls) == 1 + len(tools.calls)
+    assert result.input_tokens > 50

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.domain.agents import HttpAgent, LlmAgent
+from execution.domain.agents import HttpAgent, LlmAgent, McpAgent
 from execution.domain.definitions import (
     agent_of,
     orchestration_of,
@@ -33,6 +33,15 @@ apiVersion: agent/v1
 kind: http
 http: {url: "https://agents.example.com/run", headers: {X-Team: desk}, timeout: 30s}
 effects: read
+"""
+MCP = """\
+apiVersion: agent/v1
+kind: mcp
+server: {url: "https://tools.example.com/mcp", credential: desk}
+tool: pages/search
+effects: read
+input_schema: {type: object}
+limits: {timeout: 20s}
 """
 SEQUENTIAL = """\
 apiVersion: orchestration/v1
@@ -71,6 +80,23 @@ def test_an_llm_agent() -> None:
     assert spec.retry is not None
     assert spec.retry.policy() == RetryPolicy(not_on=frozenset({"policy_denied", "invalid_input"}))
     assert agent_of(definition.config) == spec
+
+
+def test_an_agent_of_anthropic_with_and_without_an_address() -> None:
+    for address in ("", ', base_url: "https://claude.example.com"'):
+        model = f"provider: anthropic, name: claude-haiku-4-5, credential: mine{address}"
+        spec = parse_agent(AGENT.replace("provider: embedded", model)).spec
+        assert isinstance(spec, LlmAgent)
+        assert (spec.model.base_url is None) == (address == "")
+
+
+def test_further_models_answer_like_the_first_unless_they_say_otherwise() -> None:
+    further = "[{provider: openai, name: a, credential: k}, {provider: embedded, temperature: 1, max_output_tokens: 5}]"
+    spec = parse_agent(AGENT.replace("temperature: 0", f"temperature: 0.5, fallback: {further}")).spec
+    assert isinstance(spec, LlmAgent)
+    asked = [(model.provider, model.temperature, model.max_output_tokens) for model in spec.model.in_turn]
+    assert asked == [("embedded", 0.5, 60), ("openai", 0.5, 60), ("embedded", 1, 5)]
+    assert [(key.name, key.provider) for key in spec.keys] == [("k", "openai")]
 
 
 def test_an_http_agent() -> None:
@@ -130,17 +156,29 @@ def test_agents_of_a_file_are_checked_and_kept_apart() -> None:
         (("apiVersion: agent/v1", "apiVersion: agent/v2"), [(1, "apiVersion", "invalid_value")]),
         (("kind: llm", "kind: robot"), [(2, "kind", "invalid_value")]),
         (("kind: llm\n", ""), [(1, "kind", "missing_key")]),
-        (("kind: llm", "kind: mcp"), [(2, "kind", "not_supported_yet")]),
         (("kind: llm", "kind: a2a"), [(2, "kind", "not_supported_yet")]),
-        (("provider: embedded", "provider: anthropic, name: claude"), [(3, "model.provider", "not_supported_yet")]),
+        (("provider: embedded", "provider: anthropic"), [(3, "model", "invalid_value")]),
+        (("provider: embedded", 'provider: openai, name: x, base_url: "https://x.y"'), [(3, "model", "invalid_value")]),
         (("provider: embedded", "provider: oracle"), [(3, "model.provider", "invalid_value")]),
         (("provider: embedded", "provider: openai"), [(3, "model", "invalid_value")]),
         (("provider: embedded", "provider: openai-compatible, name: x"), [(3, "model", "invalid_value")]),
         (
-            ("provider: embedded", "provider: embedded, fallback: [{name: x}]"),
-            [(3, "model.fallback", "not_supported_yet")],
+            ("provider: embedded", "provider: embedded, fallback: [{provider: embedded}, {provider: openai}]"),
+            [(3, "model.fallback[1]", "invalid_value")],
         ),
-        (("retry:", "tools: [{mcp: github}]\nretry:"), [(7, "tools", "not_supported_yet")]),
+        (
+            ("provider: embedded", "provider: embedded, fallback: [{provider: oracle, name: x, nmae: y}]"),
+            [(3, "model.fallback[0].provider", "invalid_value"), (3, "model.fallback[0].nmae", "unknown_key")],
+        ),
+        (
+            ("provider: embedded", "provider: embedded, fallback: [{provider: embedded, fallback: []}]"),
+            [(3, "model.fallback[0].fallback", "unknown_key")],
+        ),
+        (
+            ("provider: embedded", f"provider: embedded, fallback: [{', '.join(['{provider: embedded}'] * 5)}]"),
+            [(3, "model.fallback", "invalid_value")],
+        ),
+        (("retry:", "strategy: json_action\nretry:"), [(7, "strategy", "invalid_value")]),
         (("retry:", "evals: [{name: smoke}]\nretry:"), [(7, "evals", "not_supported_yet")]),
         (("instructions:", "instruction:"), [(4, "instruction", "unknown_key")]),
         (("temperature: 0", "temperature: hot"), [(3, "model.temperature", "invalid_value")]),
@@ -159,6 +197,34 @@ def test_agents_of_a_file_are_checked_and_kept_apart() -> None:
 )
 def test_each_fault_of_an_agent_is_named_with_its_place(change: tuple[str, str], expected: list[Any]) -> None:
     assert refused(AGENT.replace(*change)) == expected
+
+
+def test_a_tool_agent() -> None:
+    spec = parse_agent(MCP).spec
+    assert isinstance(spec, McpAgent)
+    assert (spec.server.url, spec.tool, spec.effects, spec.timeout_seconds) == (
+        "https://tools.example.com/mcp",
+        "pages/search",
+        Effects.READ,
+        20,
+    )
+    assert [(key.name, key.provider, key.base_url) for key in spec.keys] == [("desk", "mcp", spec.server.url)]
+    assert parse_agent(MCP.replace("effects: read\n", "")).spec.effects is Effects.WRITE
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (('"https://tools', '"ftp://tools'), [(3, "server.url", "invalid_value")]),
+        (("credential: desk", "token: x"), [(3, "server.token", "unknown_key")]),
+        (("tool: pages/search", "tool: pages search"), [(4, "tool", "invalid_value")]),
+        (("tool: pages/search\n", ""), [(1, "tool", "missing_key")]),
+        (("effects: read", "effects: none"), [(5, "effects", "invalid_value")]),
+        (("type: object", "type: objekt"), [(6, "input_schema.type", "invalid_schema")]),
+    ],
+)
+def test_each_fault_of_a_tool_agent_is_named_with_its_place(change: tuple[str, str], expected: list[Any]) -> None:
+    assert refused(MCP.replace(*change)) == expected
 
 
 @pytest.mark.parametrize(
@@ -282,16 +348,81 @@ def test_the_documented_agent_without_what_is_to_come_is_accepted() -> None:
         + 'evals: [{name: smoke, input: {topic: x}, expect: "true"}]\n'
     )
     assert [(path, code) for _, path, code in refused(later)] == [
-        ("tools", "not_supported_yet"),
+        ("tools[0]", "not_supported_yet"),
+        ("tools[1]", "not_supported_yet"),
         ("evals", "not_supported_yet"),
     ]
     assert parse_agent(AGENT + "tools: []\nevals: []\n").spec == parse_agent(AGENT).spec
 
 
+TOOLS = """\
+apiVersion: agent/v1
+kind: llm
+model: {provider: openai, name: gpt-5-mini, credential: mine, max_output_tokens: 100}
+tools:
+  - {mcp: {url: "https://a.example.com/mcp", credential: a}, tools: [search, pages/read], effects: read}
+  - {mcp: {url: "https://b.example.com/mcp"}, tools: [remove], effects: idempotent}
+limits: {max_tokens: 20000, max_tool_calls: 5}
+"""
+
+
+def test_an_agent_with_tools() -> None:
+    spec = parse_agent(TOOLS).spec
+    assert isinstance(spec, LlmAgent)
+    assert [(source.mcp.url, source.tools, source.effects) for source in spec.tools] == [
+        ("https://a.example.com/mcp", ["search", "pages/read"], Effects.READ),
+        ("https://b.example.com/mcp", ["remove"], Effects.IDEMPOTENT),
+    ]
+    assert (spec.strategy, spec.max_tool_calls, spec.effects) == ("native", 5, Effects.IDEMPOTENT)
+    assert [(key.name, key.provider) for key in spec.keys] == [("mine", "openai"), ("a", "mcp")]
+    written = parse_agent(TOOLS.replace(", effects: idempotent", "").replace(", max_tool_calls: 5", "")).spec
+    assert isinstance(written, LlmAgent)
+    assert (written.effects, written.max_tool_calls) == (Effects.WRITE, 20)
+
+
+def test_what_an_agent_with_tools_may_use_is_its_limit_and_not_its_first_question() -> None:
+    spec, plain = parse_agent(TOOLS).spec, parse_agent(AGENT).spec
+    assert isinstance(spec, LlmAgent)
+    assert isinstance(plain, LlmAgent)
+    # Five calls of tools, an answer and two corrections are eight answers of a hundred tokens.
+    assert spec.most_used(spec.model, 7, spec.most_tokens(7, None)) == [(19_200, 800), (20_000, 0)]
+    assert plain.most_used(plain.model, 7, plain.most_tokens(7, None)) == [(7, 60)]
+    # What is left of a run's tokens is enough while a first question fits in; else the run has to stop.
+    assert [spec.most_tokens(7, left) for left in (30_000, 5_000, 107, 106)] == [20_000, 5_000, 107, 20_000]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("max_tokens: 20000, ", ""), [(7, "limits.max_tokens", "missing_key")]),
+        (("tools: [remove]", "tools: [search]"), [(6, "tools[1].tools[0]", "duplicate_id")]),
+        (("tools: [remove]", "tools: [pages_read]"), [(6, "tools[1].tools[0]", "duplicate_id")]),
+        (("tools: [remove]", "tools: []"), [(6, "tools[1].tools", "invalid_value")]),
+        (
+            ("tools: [remove]", "tool: remove"),
+            [(6, "tools[1].tool", "unknown_key"), (6, "tools[1].tools", "missing_key")],
+        ),
+        (('"https://b', '"mailto:b'), [(6, "tools[1].mcp.url", "invalid_value")]),
+        (("effects: read", "effects: all"), [(5, "tools[0].effects", "invalid_value")]),
+        (("limits:", "strategy: guess\nlimits:"), [(7, "strategy", "invalid_value")]),
+        (
+            ("provider: openai, name: gpt-5-mini, credential: mine", "provider: embedded"),
+            [(5, "tools", "invalid_value")],
+        ),
+        (
+            ("max_output_tokens: 100", "fallback: [{provider: embedded}]"),
+            [(5, "tools", "invalid_value")],
+        ),
+    ],
+)
+def test_each_fault_of_tools_is_named_with_its_place(change: tuple[str, str], expected: list[Any]) -> None:
+    assert sorted(refused(TOOLS.replace(*change))) == sorted(expected)
+
+
 words = st.sampled_from(
     ["apiVersion", "agent/v1", "orchestration/v1", "kind", "llm", "http", "pattern", "sequential", "parallel", "model", "steps",
      "branches", "join", "merge", "limits", "timeout", "60s", "retry", "metadata", "agents", "id", "agent", "in", "${input.x}",
-     "input_schema", "type", "flow", "tools", "provider", "embedded", "name", "url", "headers", "", "0", "x"]
+     "input_schema", "type", "flow", "tools", "tool", "server", "provider", "embedded", "name", "url", "headers", "", "0", "x"]
 )  # fmt: skip
 nested = st.recursive(
     st.none() | st.booleans() | st.integers(-10, 10**6) | st.floats(allow_nan=False, allow_infinity=False) | words,
@@ -300,7 +431,7 @@ nested = st.recursive(
 )
 
 
-@given(nested, st.sampled_from(["llm", "http", "sequential", "parallel"]))
+@given(nested, st.sampled_from(["llm", "http", "mcp", "sequential", "parallel"]))
 def test_any_structure_is_a_definition_or_refused_with_places(value: Any, kind: str) -> None:
     if isinstance(value, dict):
         value = {"apiVersion": "agent/v1", "kind": kind, "pattern": kind, **value}

@@ -40,6 +40,13 @@ def test_a_long_call_pays_the_rate_of_its_length_for_all_tokens() -> None:
     assert priced.cost_usd_micros(101, 10) == 343
 
 
+def test_calls_pay_the_rate_of_their_own_length_and_their_sum_is_rounded_once() -> None:
+    priced = row(Decimal("0.4"), Decimal(2), Rate(Decimal(3), Decimal(4), 100))
+    assert priced.cost_of_calls([(1, 0), (1, 0)]) == 1
+    assert priced.cost_of_calls([(100, 1), (101, 1)]) == 40 + 2 + 303 + 4
+    assert priced.cost_of_calls([]) == 0
+
+
 def test_the_embedded_model_is_not_free() -> None:
     embedded = price_of("embedded", EMBEDDED_MODEL, [], at=AT)
     assert embedded.cost_usd_micros(100, 60) == 34

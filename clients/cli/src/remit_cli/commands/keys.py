@@ -57,9 +57,9 @@ def revoke(key_id: Key, as_json: Json = False) -> None:  # noqa: FBT002
 @credentials.command("add", epilog="Example: remit credentials add mine --provider openai --secret-env OPENAI_API_KEY")
 def add_credential(
     name: Annotated[str, typer.Argument(help="What agents call it.")],
-    provider: Annotated[str, typer.Option(help="openai, anthropic or openai-compatible.")],
+    provider: Annotated[str, typer.Option(help="openai, anthropic, openai-compatible, or mcp for a server of tools.")],
     secret_env: Annotated[str, typer.Option(help="The environment variable that holds the provider's key.")],
-    base_url: Annotated[str | None, typer.Option(help="For openai-compatible: where it answers.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Where it answers, if that is not the provider itself.")] = None,
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
     """Store a provider's key; nobody can read it back."""

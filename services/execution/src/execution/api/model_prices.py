@@ -18,7 +18,7 @@ from resources.versions import etag
 
 router = Router("model_price", prefix="/v1/model-prices")
 
-Provider = Literal["embedded", "openai", "openai-compatible"]
+Provider = Literal["embedded", "openai", "openai-compatible", "anthropic"]
 ModelName = Annotated[
     str,
     Field(

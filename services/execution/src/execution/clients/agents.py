@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 from execution.domain.agents import AgentSpec
 from execution.domain.documents import Json
+
+Calls: TypeAlias = tuple[tuple[int, int], ...]
 
 
 class AgentErrorCode(StrEnum):
@@ -29,6 +31,10 @@ class AgentErrorCode(StrEnum):
     URL_REFUSED = "url_refused"
     UNKNOWN_FUNCTION = "unknown_function"
     FUNCTION_FAILED = "function_failed"
+    TOOL_FAILED = "tool_failed"
+    UNKNOWN_TOOL = "unknown_tool"
+    MAX_TOKENS = "max_tokens"
+    MAX_TOOL_CALLS = "max_tool_calls"
     NOT_SUPPORTED_YET = "not_supported_yet"
 
 
@@ -39,6 +45,7 @@ _RETRYABLE = frozenset(
         AgentErrorCode.UNAVAILABLE,
         AgentErrorCode.INVALID_OUTPUT,
         AgentErrorCode.FUNCTION_FAILED,
+        AgentErrorCode.TOOL_FAILED,
     }
 )
 
@@ -66,6 +73,10 @@ class AgentError(Exception):
         self.input_tokens = input_tokens
         """Tokens that were used all the same, and must be paid."""
         self.output_tokens = output_tokens
+        self.calls: Calls = ()
+        """The same by call of the model, where there may have been more than one: each pays the rate of its length."""
+        self.provider, self.model = "", ""
+        """Which of the models that the definition names used them; empty when no model was asked."""
         self.retry_after_seconds = retry_after_seconds
         """What the agent asked for, if it did; never trusted above the retry policy's cap."""
 
@@ -84,9 +95,13 @@ class AgentCall:
     input: Json
     deadline_seconds: float
     max_output_tokens: int
+    max_tokens: int = 0
+    """The most that all requests to models may use together; 0 where there is only one."""
     traceparent: str = ""
     credential: str | None = field(default=None, repr=False)
-    """The key of a model's provider; for an `http` agent its bearer token, or `whsec_...` to sign with."""
+    """For an `http` agent its bearer token, or `whsec_...` to sign with."""
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The keys that the definition names, by their names."""
     on_delta: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
     """Called with each piece of text as it is written; must return at once."""
 
@@ -103,10 +118,13 @@ class AgentResult:
     output: Json
     input_tokens: int = 0
     output_tokens: int = 0
+    provider: str = ""
     model: str = ""
-    """The model that the definition names, which is the one that is priced; empty when no model is known."""
+    """The model that answered, as the definition names it, which is the one that is paid; empty when none was asked."""
     answered_by: str = ""
     """What the provider says answered, usually a dated name."""
+    calls: Calls = ()
+    """Tokens of input and output by call of the model, where there may have been more than one."""
     usage_estimated: bool = False
     """The provider counted no tokens, so they were estimated from the length of the texts."""
 

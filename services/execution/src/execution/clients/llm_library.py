@@ -1,49 +1,38 @@
-"""Everything that knows pydantic-ai and the OpenAI SDK; imported late, because both are slow to import."""
+"""One request to a model through pydantic-ai; imported late, because it and the SDKs are slow to import."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-import httpx2
 import orjson
-from openai import AsyncOpenAI
 from pydantic_ai import AgentRunError, UserError
 from pydantic_ai import exceptions as failed
 from pydantic_ai.direct import model_request, model_request_stream
 from pydantic_ai.messages import (
-    ModelRequest,
+    AgentStreamEvent,
     ModelResponse,
-    ModelResponseStreamEvent,
     PartDeltaEvent,
     PartStartEvent,
     TextPart,
     TextPartDelta,
-    UserPromptPart,
 )
 from pydantic_ai.models import ModelRequestParameters
-from pydantic_ai.models.openai import OpenAIChatModel
-from pydantic_ai.output import OutputObjectDefinition
-from pydantic_ai.profiles.openai import OpenAIModelProfile
-from pydantic_ai.providers.openai import OpenAIProvider
-from pydantic_ai.settings import ModelSettings
+from pydantic_ai.output import OutputObjectDefinition, StructuredOutputMode
 
 from chassis.outbound import OutboundClient
 from execution.clients.agents import AgentCall, AgentError, AgentErrorCode
 from execution.clients.failures import outbound_error, status_error
+from execution.clients.library_transport import OutboundTransport
 from execution.clients.llm import Answer, Question
-from execution.clients.llm_transport import OutboundTransport
+from execution.clients.llm_models import AnyModel, key_headers, messages_of, opened, settings_of
 from execution.domain.documents import Json
 
 CHARACTERS_PER_TOKEN = 4
 _VALUE = "value"
-# What servers that speak OpenAI's protocol have in common; OpenAI's own models are told apart by their names.
-_COMPATIBLE = OpenAIModelProfile(
-    supports_json_schema_output=True,
-    openai_chat_supports_max_completion_tokens=False,
-    openai_supports_strict_tool_definition=False,
-)
+_NOT_ASKED_FOR = "The model's answer is not what was asked for."
+_REFUSED = "The model or its provider declined to answer."
 _CONTEXT = "The input is above the model's context window."
 _LLAMA_CONTEXT = "exceed_context_size_error"  # how llama.cpp says it, which the library does not tell apart yet
 _REASONS: tuple[tuple[type[Exception], AgentErrorCode, str], ...] = (
@@ -53,6 +42,12 @@ _REASONS: tuple[tuple[type[Exception], AgentErrorCode, str], ...] = (
         AgentErrorCode.TOO_LARGE,
         "The input is above the model's context window.",
     ),
+    (
+        failed.UsageLimitExceeded,
+        AgentErrorCode.MAX_TOOL_CALLS,
+        "The model asked for more tool calls than it may make.",
+    ),
+    (failed.ContentFilterError, AgentErrorCode.REFUSED, _REFUSED),
     (UserError, AgentErrorCode.INVALID_OUTPUT_SCHEMA, "The provider's library cannot express this output_schema."),
 )
 
@@ -63,31 +58,34 @@ async def ask(question: Question, call: AgentCall, outbound: OutboundClient) -> 
     One request needs none of pydantic-ai's agent loop, which costs twice the CPU of the request itself.
     """
     transport = OutboundTransport(
-        outbound,
-        seconds=call.deadline_seconds,
-        traceparent=call.traceparent,
-        authorized=question.endpoint.api_key is not None,
+        outbound, seconds=call.deadline_seconds, traceparent=call.traceparent, own=key_headers(question)
     )
-    try:
-        async with asyncio.timeout(call.deadline_seconds), _model(question, transport) as model:
+    with translated(transport):
+        async with asyncio.timeout(call.deadline_seconds), opened(question, transport) as model:
             response = await _response(question, model, call.on_delta)
-    except (AgentRunError, UserError, TimeoutError) as error:
-        raise _reason(error, transport) from None
     return _answer(question, response)
 
 
-async def _response(
-    question: Question, model: OpenAIChatModel, on_delta: Callable[[str], None] | None
-) -> ModelResponse:
-    parts = [UserPromptPart(question.prompt)] if question.prompt else []
-    messages = [ModelRequest(parts=parts, instructions=question.instructions or None)]
-    settings = ModelSettings(temperature=question.temperature, max_tokens=question.max_output_tokens)
-    shape = _shape(question.output_schema)
+@contextmanager
+def translated(transport: OutboundTransport) -> Iterator[None]:
+    """Whatever the library raises leaves as AgentError."""
+    try:
+        yield
+    except (AgentRunError, UserError, TimeoutError) as error:
+        raise _reason(error, transport) from None
+    except (AttributeError, TypeError):
+        # Anthropic's SDK takes whatever JSON it is sent for an answer, and the library stumbles over what is missing.
+        raise AgentError(AgentErrorCode.INVALID_OUTPUT, _NOT_ASKED_FOR) from None
+
+
+async def _response(question: Question, model: AnyModel, on_delta: Callable[[str], None] | None) -> ModelResponse:
+    messages, settings = messages_of(question), settings_of(question, model)
+    shape = shape_of(question.output_schema, model)
     if on_delta is None:
         return await model_request(model, messages, model_settings=settings, model_request_parameters=shape)
     async with model_request_stream(model, messages, model_settings=settings, model_request_parameters=shape) as stream:
         async for event in stream:
-            if text := _new_text(event):
+            if text := new_text(event):
                 on_delta(text)
         return stream.get()
 
@@ -98,16 +96,18 @@ def _answer(question: Question, response: ModelResponse) -> Answer:
     estimated = used == (0, 0)
     input_tokens, output_tokens = _estimate(question, text) if estimated else used
     try:
-        output = _output(question, response, text)
+        output = output_of(question, response)
     except AgentError as error:
         error.input_tokens, error.output_tokens = input_tokens, output_tokens
         raise
     return Answer(output, input_tokens, output_tokens, response.model_name or "", estimated)
 
 
-def _output(question: Question, response: ModelResponse, text: str) -> Json:
+def output_of(question: Question, response: ModelResponse) -> Json:
+    """What the response says: its text, or the value that the schema asks for; AgentError when it is neither."""
+    text = response.text or ""
     if response.finish_reason == "content_filter":
-        raise AgentError(AgentErrorCode.REFUSED, "The model or its provider declined to answer.")
+        raise AgentError(AgentErrorCode.REFUSED, _REFUSED)
     if question.output_schema is None and text:
         return {"text": text}
     try:
@@ -119,26 +119,13 @@ def _output(question: Question, response: ModelResponse, text: str) -> Json:
         raise AgentError(AgentErrorCode.INVALID_OUTPUT, "The model's answer is empty or no JSON.") from None
 
 
-@asynccontextmanager
-async def _model(question: Question, transport: OutboundTransport) -> AsyncIterator[OpenAIChatModel]:
-    async with httpx2.AsyncClient(transport=transport, trust_env=False, timeout=None) as http:
-        client = AsyncOpenAI(
-            base_url=question.endpoint.base_url,
-            api_key=question.endpoint.api_key or "none",
-            http_client=http,
-            max_retries=0,
-        )
-        provider = OpenAIProvider(openai_client=client)
-        profile = None if question.is_openai else _COMPATIBLE
-        yield OpenAIChatModel(question.model, provider=provider, profile=profile)
-
-
 def _is_wrapped(schema: dict[str, Json] | None) -> bool:
     """Providers want an object, so any other value travels inside one."""
     return schema is not None and schema.get("type") != "object"
 
 
-def _shape(schema: dict[str, Json] | None) -> ModelRequestParameters:
+def shape_of(schema: dict[str, Json] | None, model: AnyModel) -> ModelRequestParameters:
+    """How a model is told of the schema of its answer."""
     if schema is None:
         return ModelRequestParameters()
     sent = dict(schema)
@@ -150,10 +137,13 @@ def _shape(schema: dict[str, Json] | None) -> ModelRequestParameters:
             "additionalProperties": False,
             "$defs": schema.get("$defs", {}),
         }
-    return ModelRequestParameters(output_mode="native", output_object=OutputObjectDefinition(sent, name="answer"))
+    # A model that cannot be held to a schema is told of it; the answer is held against it in any case.
+    mode: StructuredOutputMode = "native" if model.profile.get("supports_json_schema_output", False) else "prompted"
+    return ModelRequestParameters(output_mode=mode, output_object=OutputObjectDefinition(sent, name="answer"))
 
 
-def _new_text(event: ModelResponseStreamEvent) -> str:
+def new_text(event: AgentStreamEvent) -> str:
+    """The text that an event adds to the answer."""
     if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart):
         return event.part.content
     if isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
@@ -182,4 +172,4 @@ def _reason(error: Exception, transport: OutboundTransport) -> AgentError:
         return status_error(error.status_code, error.headers or {})
     if isinstance(error, failed.ModelAPIError):
         return AgentError(AgentErrorCode.UNAVAILABLE, "The model's endpoint broke off or sent an error.")
-    return AgentError(AgentErrorCode.INVALID_OUTPUT, "The model's answer is not what was asked for.")
+    return AgentError(AgentErrorCode.INVALID_OUTPUT, _NOT_ASKED_FOR)

@@ -1,104 +1,22 @@
-"""What an agent is made of, by kind: a language model with instructions, or somebody's HTTP endpoint."""
+"""What an agent is made of, by kind: a model with instructions, somebody's HTTP endpoint, a function, a tool."""
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal, Self, TypeAlias
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field
 
+from execution.domain.endpoints import HttpEndpoint
+from execution.domain.model_choices import KeyUse, ModelChoice, OneModel
 from execution.domain.nodes import Effects
-from execution.domain.prices import EMBEDDED_MODEL
-from execution.domain.shapes import AgentLimits, Duration, Name, Retry, Shape
+from execution.domain.shapes import AgentLimits, Retry, Shape
+from execution.domain.tools import MAX_SOURCES, EffectsName, McpServer, ToolName, ToolSource, gravest
 
 MAX_INSTRUCTIONS_CHARACTERS = 32_000
-MAX_OUTPUT_TOKENS = 1_000_000
-MAX_HEADERS = 20
-MAX_HEADER_CHARACTERS = 2_000
 DEFAULT_TIMEOUT_SECONDS = 60.0
-
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
-_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
-_OUR_HEADERS = frozenset(
-    {
-        "connection", "content-encoding", "content-length", "content-type", "host", "idempotency-key", "te",
-        "traceparent", "tracestate", "trailer", "transfer-encoding", "upgrade",
-        "webhook-id", "webhook-signature", "webhook-timestamp",
-    }
-)  # fmt: skip
-_NOT_A_URL = "a URL starts with https:// or http:// and names a host"
-_SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
-
-
-def _url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 443) > 0
-    except ValueError:
-        raise ValueError(_NOT_A_URL) from None
-    if not usable or not _HEADER_VALUE.fullmatch(text) or " " in text:
-        raise ValueError(_NOT_A_URL)
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("a URL holds no user name or password: definitions are no place for secrets")
-    if parts.fragment:
-        raise ValueError("a URL of an endpoint has no fragment")
-    return text
-
-
-def _headers(headers: dict[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        if not _HEADER.fullmatch(name) or len(value) > MAX_HEADER_CHARACTERS or not _HEADER_VALUE.fullmatch(value):
-            raise ValueError("a header is a token and up to 2000 printable ASCII characters")
-        if name.lower() in _OUR_HEADERS:
-            raise ValueError(f"the header {name} is set by the product")
-        if name.lower() in _SECRET_HEADERS:
-            raise ValueError(f"the header {name} would hold a secret: definitions are no place for secrets")
-    return headers
-
-
-Url = Annotated[str, Field(max_length=2_000), AfterValidator(_url)]
-Headers = Annotated[dict[str, str], Field(max_length=MAX_HEADERS), AfterValidator(_headers)]
-
-
-class ModelChoice(Shape):
-    """Which language model answers, and how; `credential` names the stored key, `base_url` the compatible endpoint."""
-
-    provider: Literal["embedded", "openai", "openai-compatible"]
-    name: Annotated[str, Field(min_length=1, max_length=200)] = EMBEDDED_MODEL
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    max_output_tokens: Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] = 1_024
-    base_url: Url | None = None
-    credential: Name | None = None
-
-    @model_validator(mode="after")
-    def _fits_provider(self) -> Self:
-        if self.provider != "embedded" and "name" not in self.model_fields_set:
-            raise ValueError(f"a model of the provider {self.provider} needs a name")
-        if (self.provider == "openai-compatible") != (self.base_url is not None):
-            raise ValueError("base_url belongs to the provider openai-compatible, which needs it")
-        if self.provider == "embedded" and self.name != EMBEDDED_MODEL:
-            raise ValueError(f"the embedded model is {EMBEDDED_MODEL}; leave the name out")
-        if self.provider == "embedded" and self.credential is not None:
-            raise ValueError("the embedded model needs no credential")
-        return self
-
-
-def may_receive(model: ModelChoice, provider: str, base_url: str | None) -> bool:
-    """Whether a key stored for this provider and address may be sent where the model answers.
-
-    Nowhere else: whoever may write agents could have the organization's keys sent to themselves.
-    """
-    return provider == model.provider and (base_url or "").rstrip("/") == (model.base_url or "").rstrip("/")
-
-
-class HttpEndpoint(Shape):
-    """Where an `http` agent lives; it answers a POST within the timeout."""
-
-    url: Url
-    method: Literal["POST"] = "POST"
-    headers: Headers = {}
-    timeout: Duration = 30.0
+DEFAULT_TOOL_CALLS = 20
+CORRECTIONS = 2
+"""How often in one attempt a model may be told that a call of its is none."""
 
 
 class PythonFunction(Shape):
@@ -116,26 +34,68 @@ class AgentShape(Shape):
     limits: AgentLimits = AgentLimits()
     retry: Retry | None = None
 
+    @property
+    def keys(self) -> tuple[KeyUse, ...]:
+        """The stored keys it names."""
+        return ()
+
 
 class LlmAgent(AgentShape):
     """A language model with instructions, whose holes (`${input.topic}`) are filled from declared inputs only.
 
-    Without `output_schema` its output is `{"text": ...}`; with one, the value the schema describes.
+    Without `output_schema` its output is `{"text": ...}`; with one, the value the schema describes. With `tools` it may
+    call them before it answers: by the provider's own tool calls (`strategy: native`), or, for models without, by
+    answers forced into a schema (`json_action`).
     """
 
     kind: Literal["llm"]
     model: ModelChoice
     instructions: Annotated[str, Field(max_length=MAX_INSTRUCTIONS_CHARACTERS)] = ""
+    tools: Annotated[list[ToolSource], Field(max_length=MAX_SOURCES)] = []
+    strategy: Literal["native", "json_action"] = "native"
+
+    @property
+    def keys(self) -> tuple[KeyUse, ...]:
+        """The stored keys it names."""
+        return (*self.model.keys, *(key for source in self.tools for key in source.mcp.keys))
 
     @property
     def effects(self) -> Effects:
-        """A model changes nothing outside: asking it twice costs twice and no more."""
-        return Effects.READ
+        """A model changes nothing outside, its tools may: asking it twice may call each of them twice."""
+        return gravest([source.effects for source in self.tools])
 
     @property
     def timeout_seconds(self) -> float:
         """How long one attempt may take."""
         return self.limits.timeout or DEFAULT_TIMEOUT_SECONDS
+
+    @property
+    def max_tool_calls(self) -> int:
+        """How often one attempt may call tools."""
+        limit = self.limits.max_tool_calls
+        return DEFAULT_TOOL_CALLS if limit is None else limit
+
+    @property
+    def max_model_calls(self) -> int:
+        """How often one attempt may ask a model."""
+        return self.max_tool_calls + 1 + CORRECTIONS if self.tools else 1
+
+    def most_tokens(self, asked: int, left: int | None) -> int:
+        """The most that the requests of one attempt may use together; 0 for the one request of an agent without tools.
+
+        It is the agent's limit, or what is `left` of the run's where at least the first question fits in there.
+        """
+        if not self.tools or self.limits.max_tokens is None:
+            return 0
+        first = asked + max(model.max_output_tokens for model in self.model.in_turn)
+        return self.limits.max_tokens if left is None or left < first else min(self.limits.max_tokens, left)
+
+    def most_used(self, model: OneModel, asked: int, most: int) -> list[tuple[int, int]]:
+        """The most tokens of input and of output that an attempt may use; one of them is the dearest."""
+        if not most:
+            return [(asked, model.max_output_tokens)]
+        answers = min(most, self.max_model_calls * model.max_output_tokens)
+        return [(most - answers, answers), (most, 0)]
 
 
 class HttpAgent(AgentShape):
@@ -149,7 +109,7 @@ class HttpAgent(AgentShape):
 
     kind: Literal["http"]
     http: HttpEndpoint
-    effects_name: Annotated[Literal["read", "idempotent", "write"], Field(alias="effects")] = "idempotent"
+    effects_name: Annotated[EffectsName, Field(alias="effects")] = "idempotent"
 
     @property
     def effects(self) -> Effects:
@@ -170,7 +130,7 @@ class PythonAgent(AgentShape):
 
     kind: Literal["python"]
     python: PythonFunction
-    effects_name: Annotated[Literal["read", "idempotent", "write"], Field(alias="effects")] = "idempotent"
+    effects_name: Annotated[EffectsName, Field(alias="effects")] = "idempotent"
 
     @property
     def effects(self) -> Effects:
@@ -183,8 +143,35 @@ class PythonAgent(AgentShape):
         return self.limits.timeout or DEFAULT_TIMEOUT_SECONDS
 
 
-AgentSpec: TypeAlias = LlmAgent | HttpAgent | PythonAgent
-AGENT_KINDS: dict[str, type[AgentSpec]] = {"llm": LlmAgent, "http": HttpAgent, "python": PythonAgent}
-LATER_AGENT_KINDS = ("mcp", "a2a")
-LATER_PROVIDERS = ("anthropic",)
-LATER_AGENT_PARTS: tuple[tuple[str, ...], ...] = (("tools",), ("evals",), ("model", "fallback"))
+class McpAgent(AgentShape):
+    """One tool of a server of tools: `server: {url, credential?}, tool: search`.
+
+    Its input is the tool's arguments. Its output is what the tool says as data, else `{"text": ...}`. Whether a tool
+    may be called twice only its author knows, so `effects` is `write` unless the definition says otherwise.
+    """
+
+    kind: Literal["mcp"]
+    server: McpServer
+    tool: ToolName
+    effects_name: Annotated[EffectsName, Field(alias="effects")] = "write"
+
+    @property
+    def keys(self) -> tuple[KeyUse, ...]:
+        """The stored keys it names."""
+        return self.server.keys
+
+    @property
+    def effects(self) -> Effects:
+        """What a repeated call does to the world."""
+        return Effects(self.effects_name)
+
+    @property
+    def timeout_seconds(self) -> float:
+        """How long one attempt may take."""
+        return self.limits.timeout or DEFAULT_TIMEOUT_SECONDS
+
+
+AgentSpec: TypeAlias = LlmAgent | HttpAgent | PythonAgent | McpAgent
+AGENT_KINDS: dict[str, type[AgentSpec]] = {"llm": LlmAgent, "http": HttpAgent, "python": PythonAgent, "mcp": McpAgent}
+LATER_AGENT_KINDS = ("a2a",)
+LATER_AGENT_PARTS: tuple[tuple[str, ...], ...] = (("evals",),)

@@ -16,7 +16,6 @@ from execution.domain.agents import (
     AGENT_KINDS,
     LATER_AGENT_KINDS,
     LATER_AGENT_PARTS,
-    LATER_PROVIDERS,
     AgentSpec,
 )
 from execution.domain.documents import Document, Json, Path, parse_document
@@ -36,7 +35,7 @@ Spec = TypeVar("Spec")
 AnyShape = TypeVar("AnyShape", bound=BaseModel)
 
 MAX_ALIASES = 200
-_CODES = {"extra_forbidden": "unknown_key", "missing": "missing_key"}
+_CODES = {"extra_forbidden": "unknown_key", "missing": "missing_key", NOT_SUPPORTED_YET: NOT_SUPPORTED_YET}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,6 @@ def parse_agent(text: str) -> Definition[AgentSpec]:
     reading = _Reading(parse_document(text))
     reading.take_metadata()
     spec: AgentSpec | None = reading.shape("kind", AGENT_KINDS, LATER_AGENT_KINDS, LATER_AGENT_PARTS)
-    reading.refuse_provider()
     reading.check_schemas()
     if spec is not None:
         reading.note(agent_problems(spec))
@@ -139,14 +137,6 @@ class _Reading:
         else:
             self._note((key,), "missing_key", f"{key} is missing")
         return None
-
-    def refuse_provider(self) -> None:
-        """Name providers that are to come as such, not as typing errors."""
-        model = self._config.get("model")
-        provider = model.get("provider") if isinstance(model, dict) else None
-        if isinstance(provider, str) and provider in LATER_PROVIDERS:
-            self._problems = [found for found in self._problems if found.path != "model.provider"]
-            self._note(("model", "provider"), NOT_SUPPORTED_YET, f"the provider {provider} is not supported yet")
 
     def check_schemas(self) -> None:
         """Refuse schemas that are none."""

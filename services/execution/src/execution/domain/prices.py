@@ -17,7 +17,7 @@ from execution.domain.quantities import micros_up
 
 EMBEDDED_PROVIDER = "embedded"
 EMBEDDED_MODEL = "smollm2-135m-instruct"
-PUBLIC_PROVIDERS = frozenset({"openai"})
+PUBLIC_PROVIDERS = frozenset({"openai", "anthropic"})
 """Whose prices are public, so that an organization need not say them."""
 ANY = "*"
 MAX_TOKENS_PER_CALL = 100_000_000
@@ -58,7 +58,17 @@ class PriceRow:
         return model.startswith(self.model[:-1]) if self.model.endswith(ANY) else model == self.model
 
     def cost_usd_micros(self, input_tokens: int, output_tokens: int) -> int:
-        """What one attempt with these tokens costs, rounded up."""
+        """What one call with these tokens costs, rounded up."""
+        return self.cost_of_calls([(input_tokens, output_tokens)])
+
+    def cost_of_calls(self, calls: Iterable[tuple[int, int]]) -> int:
+        """What these calls cost together (tokens of input and output of each), rounded up once."""
+        whole = Decimal(0)
+        for input_tokens, output_tokens in calls:
+            whole = _EXACT.add(whole, self._exact_cost(input_tokens, output_tokens))
+        return micros_up(whole)
+
+    def _exact_cost(self, input_tokens: int, output_tokens: int) -> Decimal:
         if not (0 <= input_tokens <= MAX_TOKENS_PER_CALL and 0 <= output_tokens <= MAX_TOKENS_PER_CALL):
             raise ValueError(f"a call has between 0 and {MAX_TOKENS_PER_CALL} tokens")
         rate = self.rates[0]
@@ -67,7 +77,7 @@ class PriceRow:
                 rate = dearer
         asked = _EXACT.multiply(rate.input_usd_per_million, Decimal(input_tokens))
         answered = _EXACT.multiply(rate.output_usd_per_million, Decimal(output_tokens))
-        return micros_up(_EXACT.add(asked, answered))
+        return _EXACT.add(asked, answered)
 
     def highest_cost_usd_micros(self, input_tokens: int, max_output_tokens: int) -> int:
         """The most a call can cost before it is made: every allowed token of output, in the dearest rate."""

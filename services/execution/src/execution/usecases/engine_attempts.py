@@ -16,6 +16,7 @@ from chassis.ids import new_id
 from chassis.objects import INLINE_BYTES, Objects
 from chassis.telemetry import logger, span
 from execution.clients.agents import AgentCall, AgentError, AgentErrorCode, AgentResult, AgentRunner
+from execution.domain.agents import LlmAgent
 from execution.domain.documents import Json
 from execution.domain.nodes import AgentNode, Effects
 from execution.domain.prices import MAX_TOKENS_PER_CALL, PriceRow, UnknownPriceError
@@ -54,11 +55,18 @@ class Attempt:
     agent: AgentVersion | None
     seconds: float
     """How long the call may take."""
+    tokens_left: int | None = None
+    """How many the run may still use; None: as many as it likes."""
+    max_tokens: int = 0
+    """The most that all requests to models may use together; 0 where there is only one."""
     effects: str = "read"
     delay: float = 0.0
     """Seconds to wait before the call."""
     id: UUID = field(default_factory=new_id)
-    price: PriceRow | None = None
+    prices: dict[tuple[str, str], PriceRow] = field(default_factory=dict)
+    """What each model costs that may be asked, by provider and name."""
+    asked: tuple[str, str] = ("", "")
+    """Provider and name of the model that answered, and until then of the first that is asked."""
     estimate: Usage = field(default_factory=Usage)
     input: Stored = NOTHING
     output: Json = None
@@ -83,6 +91,11 @@ class Attempt:
         """Which step it is an attempt at."""
         return StepKey(self.ready.node.id, self.ready.iteration)
 
+    @property
+    def price(self) -> PriceRow | None:
+        """What the model that is asked costs; None for agents without one."""
+        return self.prices.get(self.asked)
+
     def fail(self, code: str, message: str, *, retryable: bool = False) -> None:
         """It ended without an output."""
         self.error_code, self.error_message, self.retryable = code, message[:MESSAGE_CHARACTERS], retryable
@@ -97,9 +110,8 @@ class Attempt:
             agent.agent_id if agent else None, agent.id if agent else None, agent.semver if agent else "",
             (status or ended).value, self.input.inline, self.input.reference, self.stored.inline,
             self.stored.reference, self.error_code, self.error_message, self.will_retry,
-            agent.provider if agent else "", agent.model_name if agent else "",
-            self.price.version if self.price else "", self.input_tokens, self.output_tokens, self.cost_usd_micros,
-            self.started_at, self.completed_at, self.played,
+            *self.asked, self.price.version if self.price else "", self.input_tokens, self.output_tokens,
+            self.cost_usd_micros, self.started_at, self.completed_at, self.played,
         )  # fmt: skip
 
 
@@ -121,22 +133,14 @@ class Attempts:
         attempt.effects = agent.spec.effects.value
         if len(content) <= INLINE_BYTES:
             attempt.input = Stored(content, None)
+        if agent.models:
+            attempt.asked = agent.models[0].provider, agent.models[0].name
         if attempt.effects == Effects.WRITE and attempt.run.plays_writes:
             await self._play(attempt)
             return
-        if not agent.model_name:
-            attempt.estimate = Usage(steps=1)
-            return
-        try:
-            attempt.price = await self._prices.price_of(
-                attempt.run.organization_id, agent.provider, agent.model_name, attempt.started_at
-            )
-        except UnknownPriceError as error:
-            attempt.fail(error.code, error.detail)
-            return
-        tokens, answer = _most_asked(agent, content), agent.max_output_tokens
-        cost = attempt.price.highest_cost_usd_micros(tokens, answer)
-        attempt.estimate = Usage(cost_usd_micros=cost, tokens=tokens + answer, steps=1)
+        attempt.estimate = Usage(steps=1)
+        if agent.models:
+            await self._price(attempt, agent, _most_asked(agent, content))
 
     async def make(self, attempt: Attempt) -> Attempt:
         """Make the call and note how it ended; raises nothing but CancelledError."""
@@ -151,14 +155,14 @@ class Attempts:
                 if attempt.input.inline is None:
                     attempt.input = await self.keep(attempt.run, attempt.ready.input)
                 async with asyncio.timeout(attempt.seconds):
-                    credential = await self._definitions.credential_of(attempt.run.organization_id, attempt.agent.spec)
-                    result = await self._agents.run(_call(attempt, attempt.agent, credential))
-                _count(attempt, result.input_tokens, result.output_tokens)
+                    keys = await self._definitions.credentials_of(attempt.run.organization_id, attempt.agent.spec)
+                    result = await self._agents.run(_call(attempt, attempt.agent, keys))
+                _count(attempt, result)
                 await self._accept(attempt, result)
             except TimeoutError:
                 attempt.fail(AgentErrorCode.TIMEOUT, f"No answer within {attempt.seconds:g} s.", retryable=True)
             except AgentError as error:
-                _count(attempt, error.input_tokens, error.output_tokens)
+                _count(attempt, error)
                 attempt.fail(error.code, error.message, retryable=error.retryable)
                 attempt.retry_after_seconds = error.retry_after_seconds or 0.0
             except RefusalError as error:
@@ -170,6 +174,26 @@ class Attempts:
                 attempt.fail("internal_error", "The step failed inside the worker.", retryable=True)
         attempt.completed_at = utc_now()
         return attempt
+
+    async def _price(self, attempt: Attempt, agent: AgentVersion, tokens: int) -> None:
+        """Note what each model costs and estimate by the dearest: it is not known yet which one will answer."""
+        spec, costs, most = agent.spec, [0], [0]
+        if not isinstance(spec, LlmAgent):
+            return
+        attempt.max_tokens = spec.most_tokens(tokens, attempt.tokens_left)
+        try:
+            for model in agent.models:
+                price = await self._prices.price_of(
+                    attempt.run.organization_id, model.provider, model.name, attempt.started_at
+                )
+                attempt.prices[model.provider, model.name] = price
+                for used in spec.most_used(model, tokens, attempt.max_tokens):
+                    costs.append(price.highest_cost_usd_micros(*used))
+                    most.append(sum(used))
+        except UnknownPriceError as error:
+            attempt.fail(error.code, error.detail)
+            return
+        attempt.estimate = Usage(cost_usd_micros=max(costs), tokens=max(most), steps=1)
 
     async def keep(self, run: ClaimedRun, value: Json) -> Stored:
         """The value's JSON, in the row or as an object; TooLargeError when neither holds it."""
@@ -198,7 +222,7 @@ class Attempts:
         attempt.stored = await self.keep(attempt.run, result.output)
 
 
-def _call(attempt: Attempt, agent: AgentVersion, credential: str | None) -> AgentCall:
+def _call(attempt: Attempt, agent: AgentVersion, credentials: dict[str, str]) -> AgentCall:
     return AgentCall(
         organization_id=attempt.run.organization_id,
         run_id=attempt.run.id,
@@ -209,8 +233,9 @@ def _call(attempt: Attempt, agent: AgentVersion, credential: str | None) -> Agen
         input=attempt.ready.input,
         deadline_seconds=attempt.seconds,
         max_output_tokens=agent.max_output_tokens,
+        max_tokens=attempt.max_tokens,
         traceparent=attempt.run.traceparent,
-        credential=credential,
+        credentials=credentials,
     )
 
 
@@ -222,8 +247,12 @@ def _most_asked(agent: AgentVersion, content: bytes) -> int:
     return -(-asked // BYTES_PER_TOKEN)
 
 
-def _count(attempt: Attempt, input_tokens: int, output_tokens: int) -> None:
-    attempt.input_tokens = min(input_tokens, MAX_TOKENS_PER_CALL)
-    attempt.output_tokens = min(output_tokens, MAX_TOKENS_PER_CALL)
+def _count(attempt: Attempt, used: AgentResult | AgentError) -> None:
+    """Book the tokens at the price of the model that used them."""
+    if (used.provider, used.model) in attempt.prices:
+        attempt.asked = used.provider, used.model
+    calls = used.calls or ((used.input_tokens, used.output_tokens),)
+    calls = tuple((min(asked, MAX_TOKENS_PER_CALL), min(answered, MAX_TOKENS_PER_CALL)) for asked, answered in calls)
+    attempt.input_tokens, attempt.output_tokens = (sum(side) for side in zip(*calls, strict=True))
     if attempt.price is not None:
-        attempt.cost_usd_micros = attempt.price.cost_usd_micros(attempt.input_tokens, attempt.output_tokens)
+        attempt.cost_usd_micros = attempt.price.cost_of_calls(calls)

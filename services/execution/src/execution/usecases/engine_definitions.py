@@ -11,11 +11,12 @@ from uuid import UUID
 import orjson
 
 from chassis.sealing import Keyring, UnsealError
-from execution.domain.agents import AgentSpec, LlmAgent, may_receive
+from execution.domain.agents import AgentSpec, LlmAgent
 from execution.domain.compiler import SELF_ALIAS
 from execution.domain.definitions import agent_of
 from execution.domain.documents import Json
 from execution.domain.graph import Graph
+from execution.domain.model_choices import KeyUse, OneModel, may_receive
 from execution.domain.retries import RetryPolicy
 from execution.domain.runs import Limits
 from execution.domain.shapes import policy_of
@@ -51,17 +52,12 @@ class AgentVersion:
     limits: Limits
     graph: Graph
     max_output_tokens: int
-    """What one call of its model may answer at most; 0 for agents without one."""
+    """What one call of a model of it may answer at most; 0 for agents without one."""
 
     @property
-    def provider(self) -> str:
-        """Whose model it asks; empty for agents without one."""
-        return self.spec.model.provider if isinstance(self.spec, LlmAgent) else ""
-
-    @property
-    def model_name(self) -> str:
-        """The model it asks; empty for agents without one."""
-        return self.spec.model.name if isinstance(self.spec, LlmAgent) else ""
+    def models(self) -> tuple[OneModel, ...]:
+        """The models it asks, in turn; none for agents without."""
+        return self.spec.model.in_turn if isinstance(self.spec, LlmAgent) else ()
 
 
 class Definitions:
@@ -95,20 +91,20 @@ class Definitions:
             raise DefinitionGoneError
         return await self._agent(run.organization_id, UUID(pin["version_id"]))
 
-    async def credential_of(self, organization_id: UUID, spec: AgentSpec) -> str | None:
-        """The provider key that the agent names, opened; never kept. CredentialError when it cannot be had."""
-        if not isinstance(spec, LlmAgent) or spec.model.credential is None:
-            return None
-        name = spec.model.credential
-        row = await self._rows.fetch_one(organization_id, _CREDENTIAL, organization_id, name)
+    async def credentials_of(self, organization_id: UUID, spec: AgentSpec) -> dict[str, str]:
+        """The keys that the agent names, opened; never kept. CredentialError when one cannot be had."""
+        return {use.name: await self._key(organization_id, use) for use in spec.keys}
+
+    async def _key(self, organization_id: UUID, use: KeyUse) -> str:
+        row = await self._rows.fetch_one(organization_id, _CREDENTIAL, organization_id, use.name)
         if row is None or self._keyring is None:
-            raise CredentialError(f"There is no model credential {name!r} here.")
-        if not may_receive(spec.model, row["provider"], row["base_url"]):
-            raise CredentialError(f"The model credential {name!r} is not for this provider and address.")
+            raise CredentialError(f"There is no model credential {use.name!r} here.")
+        if not may_receive(use, row["provider"], row["base_url"]):
+            raise CredentialError(f"The model credential {use.name!r} is not for this provider and address.")
         try:
             return open_credential(self._keyring, dict(row))
         except UnsealError as error:
-            raise CredentialError(f"The model credential {name!r} cannot be opened.") from error
+            raise CredentialError(f"The model credential {use.name!r} cannot be opened.") from error
 
     async def _agent(self, organization_id: UUID, version_id: UUID) -> AgentVersion:
         key = organization_id, version_id
@@ -122,7 +118,7 @@ class Definitions:
             version = AgentVersion(
                 plain(row["id"]), plain(row["agent_id"]), row["semver"], config, spec, policy_of(spec.retry),
                 spec.limits.limits(), Graph.from_json(orjson.loads(row["graph"])),
-                spec.model.max_output_tokens if isinstance(spec, LlmAgent) else 0,
+                max(each.max_output_tokens for each in spec.model.in_turn) if isinstance(spec, LlmAgent) else 0,
             )  # fmt: skip
             _keep(self._agents, key, version)
         return version

@@ -160,7 +160,7 @@ class RunInHand:
         for step in ready:
             if isinstance(step.node, WaitNode) or StepKey(step.node.id, step.iteration) in at_work:
                 continue
-            attempt = await self._attempt(graph, step)
+            attempt = await self._attempt(graph, step, self._tokens_left(fresh, write))
             reason = self._over_cap(attempt, fresh, write)
             if reason is not None:
                 return reason
@@ -199,7 +199,7 @@ class RunInHand:
         self._step_number += 1
         return self._step_number
 
-    async def _attempt(self, graph: Graph, step: Ready) -> Attempt:
+    async def _attempt(self, graph: Graph, step: Ready, tokens_left: int | None) -> Attempt:
         key = StepKey(step.node.id, step.iteration)
         agent, gone = None, False
         if isinstance(step.node, AgentNode):
@@ -215,6 +215,7 @@ class RunInHand:
             number=self._tried.get(key, 0) + 1,
             step_number=self._step_number + 1,
             agent=agent,
+            tokens_left=tokens_left,
             seconds=min(seconds for seconds in wanted if seconds is not None),
             delay=self._delays.pop(key, 0.0),
         )
@@ -232,10 +233,18 @@ class RunInHand:
         """Whether what was spent, what is under way and this call may together pass a limit of the run."""
         if attempt.error_code is not None:
             return None
+        return cap_exceeded(self._limits, self._spent(fresh, write), attempt.estimate)
+
+    def _tokens_left(self, fresh: Iterable[Attempt], write: RunWrite) -> int | None:
+        most = self._limits.max_tokens
+        return None if most is None else max(0, most - self._spent(fresh, write).tokens)
+
+    def _spent(self, fresh: Iterable[Attempt], write: RunWrite) -> Usage:
+        """What was spent, and what is under way or about to be may spend."""
         run = self.run
         held = [*(other.estimate for other in self._under_way.values()), *(other.estimate for other in fresh)]
         done = sum(1 for outcome in self._completed.values() if outcome.status != StepStatus.SKIPPED)
-        spent = Usage(
+        return Usage(
             cost_usd_micros=run.cost_usd_micros + write.cost_usd_micros + sum(usage.cost_usd_micros for usage in held),
             tokens=run.input_tokens
             + run.output_tokens
@@ -245,7 +254,6 @@ class RunInHand:
             steps=done + len(held),
             depth=self.run.depth,
         )
-        return cap_exceeded(self._limits, spent, attempt.estimate)
 
     # --------------------------------------------------------------------------------------------------- waiting
 

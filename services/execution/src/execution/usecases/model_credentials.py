@@ -15,6 +15,7 @@ from contracts.execution import (
     ModelCredentialDeleted,
     ModelCredentialUpdated,
 )
+from execution.domain.model_choices import address_fault
 from execution.tables.model_credentials import ModelCredential
 from resources.listing import Resource, counter, lister
 from resources.patches import apply_patch, told, touch
@@ -118,11 +119,8 @@ def _place(organization_id: UUID, credential_id: UUID) -> str:
 
 
 def _require_address(provider: str, base_url: str | None) -> None:
-    if (provider == "openai-compatible") != (base_url is not None):
-        raise InvalidError(
-            "A key of the provider openai-compatible needs a base_url, where it may be sent; no other has one.",
-            code="invalid_base_url",
-        )
+    if fault := address_fault(provider, base_url):
+        raise InvalidError(f"A key is sent to one address only: {fault}.", code="invalid_base_url")
 
 
 def _require(keyring: Keyring | None) -> Keyring:
