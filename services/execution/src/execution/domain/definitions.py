@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from execution.domain.agent_references import agent_problems
 from execution.domain.agents import (
     AGENT_KINDS,
     LATER_AGENT_KINDS,
@@ -19,6 +20,7 @@ from execution.domain.agents import (
     AgentSpec,
 )
 from execution.domain.documents import Document, Json, Path, parse_document
+from execution.domain.orchestration_references import orchestration_problems
 from execution.domain.orchestrations import (
     LATER_ORCHESTRATION_PARTS,
     PATTERNS,
@@ -26,7 +28,6 @@ from execution.domain.orchestrations import (
     OrchestrationSpec,
 )
 from execution.domain.problems import NOT_SUPPORTED_YET, DefinitionError, Problem
-from execution.domain.references import agent_problems, orchestration_problems
 from execution.domain.schemas import schema_problems
 from execution.domain.shapes import Metadata, is_given
 from execution.domain.versions import digest_of
