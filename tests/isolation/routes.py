@@ -71,6 +71,8 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "update_agent": {"description": "other"},
     "create_agent_version": {"config_yaml": "apiVersion: agent/v1\nkind: http\nhttp: {url: 'https://a.example/'}\n"},
     "set_current_agent_version": {"semver": "1.0.0"},
+    "rollback_agent": {"to": "1.0.0"},
+    "rollback_orchestration": {"to": "1.0.0"},
     "update_orchestration": {"description": "other"},
     "create_orchestration_version": {
         "config_yaml": "apiVersion: orchestration/v1\npattern: sequential\nsteps: [{id: one, agent: worker}]\n"

@@ -142,6 +142,13 @@ async def _get_agent_version(stage: AnyStage, caller: Caller) -> Call:
     return Call({**(await _agent(stage, caller)).path, "semver": "1.0.0"})
 
 
+@EXAMPLES.of("rollback_agent")
+async def _rollback_agent(stage: AnyStage, caller: Caller) -> Call:
+    call = await _create_agent_version(stage, caller)
+    await made(stage, caller, f"/v1/agents/{call.path['agent_id']}/versions", call.body)
+    return Call(call.path, {"reason": "worse"})
+
+
 @EXAMPLES.of("set_current_agent_version")
 async def _set_current_agent_version(stage: AnyStage, caller: Caller) -> Call:
     call = await _create_agent_version(stage, caller)
@@ -189,6 +196,13 @@ async def _create_orchestration_version(stage: AnyStage, caller: Caller) -> Call
 @EXAMPLES.of("get_orchestration_version")
 async def _get_orchestration_version(stage: AnyStage, caller: Caller) -> Call:
     return Call({**(await _orchestration(stage, caller)).path, "semver": "1.0.0"})
+
+
+@EXAMPLES.of("rollback_orchestration")
+async def _rollback_orchestration(stage: AnyStage, caller: Caller) -> Call:
+    call = await _create_orchestration_version(stage, caller)
+    await made(stage, caller, f"/v1/orchestrations/{call.path['orchestration_id']}/versions", call.body)
+    return Call(call.path, {"reason": "worse"})
 
 
 @EXAMPLES.of("set_current_orchestration_version")

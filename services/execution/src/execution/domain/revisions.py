@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from chassis.errors import ConflictError, InvalidError
 from execution.domain.compiler import compile_agent, compile_orchestration
@@ -65,6 +65,33 @@ class Revision:
         if self.metadata.team is not None:
             raise InvalidError("metadata.team is not supported yet: set team_id instead.", code="not_supported_yet")
         return self.metadata
+
+
+class Standing(NamedTuple):
+    """Which version of a definition is current, and how that came."""
+
+    current: str
+    previous: str | None = None
+    """The one that was current before; None for the first."""
+    rolled_back_from: str | None = None
+    """Set while the current one is there because another was taken back."""
+
+    def moved(self, to: str) -> Self:
+        """After another version was made current in the ordinary way."""
+        return self if to == self.current else type(self)(to, self.current)
+
+    def rolled_back(self, to: str | None) -> Self:
+        """After a rollback to this version, or to the one before; itself where it stands there already.
+
+        A rollback without a target is not repeated by asking again: whoever wants to go further back names the version.
+        ConflictError `no_earlier_version` where nothing was current before.
+        """
+        if to is None and self.rolled_back_from is not None:
+            return self
+        wanted = to or self.previous
+        if wanted is None:
+            raise ConflictError("No other version was current before this one.", code="no_earlier_version")
+        return self if wanted == self.current else type(self)(wanted, self.current, self.current)
 
 
 def read_agent(text: str) -> Revision:
