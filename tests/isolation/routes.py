@@ -101,6 +101,7 @@ _LISTED = {
 _MADE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "kill_switch_id": ("/v1/kill-switches", {"scope": "run"}),
     "schedule_id": ("/v1/schedules", {"cron": "0 3 * * *", "time_zone": "UTC"}),
+    "allowed_host_id": ("/v1/allowed-hosts", {}),
     "policy_id": ("/v1/policies", {"policy_type": "abac", "rules_yaml": _POLICY, "is_enabled": False}),
     "model_credential_id": ("/v1/model-credentials", {"provider": "openai", "secret": "sk-0123456789abcdefghij"}),
     "model_price_id": (
@@ -148,6 +149,8 @@ async def _fork(town: Town, organization: Organization) -> str:
 
 
 def _body(name: str, body: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
+    if name == "allowed_host_id":
+        return {"host": f"h{new_id()}.example.com"}
     if name == "kill_switch_id":
         return {**body, "target_id": ids["run_id"]}
     if name == "schedule_id":

@@ -228,6 +228,17 @@ async def _update_model_credential(stage: AnyStage, caller: Caller) -> Call:
     return Call(call.path, {"secret": "sk-another-0123456789abc"}, headers={"if-match": '"1"'})
 
 
+@EXAMPLES.of("create_allowed_host")
+async def _create_allowed_host(stage: AnyStage, caller: Caller) -> Call:
+    return Call(body={"host": "*.example.com"})
+
+
+@EXAMPLES.of("get_allowed_host", "delete_allowed_host")
+async def _allowed_host(stage: AnyStage, caller: Caller) -> Call:
+    body = {"host": f"h{new_id()}.example.com"}
+    return Call({"allowed_host_id": UUID((await made(stage, caller, "/v1/allowed-hosts", body))["id"])})
+
+
 @EXAMPLES.of("create_model_price")
 async def _create_model_price(stage: AnyStage, caller: Caller) -> Call:
     return Call(body=PRICE)

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, Self
 
 from chassis.errors import ConflictError, InvalidError
 from execution.domain.compiler import compile_agent, compile_orchestration
-from execution.domain.definitions import Definition, parse_agent, parse_orchestration
+from execution.domain.definitions import Definition, agent_of, parse_agent, parse_orchestration
 from execution.domain.documents import Json
 from execution.domain.graph import Graph
 from execution.domain.orchestrations import AgentReference
-from execution.domain.scans import Finding, results_of, scan_config, status_of
+from execution.domain.scans import results_of, scan_agent, status_of
 from execution.domain.shapes import Metadata
 from execution.domain.versions import is_higher, is_version, next_version
 
@@ -35,15 +35,11 @@ class Revision:
     """Who the definition says it is; None where it does not."""
     agents: Mapping[str, AgentReference]
     """What an orchestration's own text says its aliases stand for."""
-    findings: list[Finding]
 
-    @property
-    def scan(self) -> dict[str, Any]:
-        """The security scan, as the columns that hold it."""
-        return {
-            "security_scan_status": status_of(self.findings),
-            "security_scan_results": results_of(self.findings),
-        }
+    def scan(self, known_hosts: Collection[str]) -> dict[str, Any]:
+        """The security scan of an agent's, as the columns that hold it."""
+        findings = scan_agent(self.config, agent_of(self.config), known_hosts)
+        return {"security_scan_status": status_of(findings), "security_scan_results": results_of(findings)}
 
     def first_number(self) -> str:
         """Its number where none came before."""
@@ -129,5 +125,4 @@ def _revision(text: str, definition: Definition[Any], kind: str, graph: Graph) -
         graph=graph.to_json(),
         metadata=definition.metadata,
         agents=definition.agents,
-        findings=scan_config(definition.config),
     )

@@ -12,6 +12,7 @@ from chassis.uow import UnitOfWork
 from contracts.execution import AgentUpdated, AgentVersionCreated
 from execution.domain.revisions import CURRENT, Revision, Standing, read_agent, wanted_number
 from execution.tables.agents import Agent, AgentVersion
+from execution.usecases.allowed_hosts import known_hosts
 from resources.listing import ListQuery, Page, Resource, lister
 from resources.lives import get_living
 from resources.patches import touch
@@ -90,7 +91,7 @@ async def save_version(uow: UnitOfWork, agent: Agent, revision: Revision, *, cha
         change_summary=change_summary,
         created_by=uow.caller.owner_id,
         is_current=True,
-        **revision.scan,
+        **revision.scan(await known_hosts(uow)),
         created_at=uow.now,
         updated_at=uow.now,
         version=1,
