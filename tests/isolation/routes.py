@@ -71,6 +71,7 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "update_agent": {"description": "other"},
     "create_agent_version": {"config_yaml": "apiVersion: agent/v1\nkind: http\nhttp: {url: 'https://a.example/'}\n"},
     "set_current_agent_version": {"semver": "1.0.0"},
+    "promote_agent": {"to_workspace": str(new_id())},
     "rollback_agent": {"to": "1.0.0"},
     "rollback_orchestration": {"to": "1.0.0"},
     "update_orchestration": {"description": "other"},

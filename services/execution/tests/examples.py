@@ -17,9 +17,9 @@ AnyStage = spine.testing.stage.Stage
 
 
 async def workspace_of(stage: AnyStage, caller: Caller) -> UUID:
-    """The one workspace of the caller's organization, made if there is none yet."""
+    """The first workspace of the caller's organization, made if there is none yet."""
     found = await stage.database.value(
-        "select id from workspace where organization_id = $1 limit 1", caller.organization_id
+        "select id from workspace where organization_id = $1 and promotion_from is null limit 1", caller.organization_id
     )
     if found is not None:
         return UUID(str(found))
@@ -43,14 +43,16 @@ async def made(stage: AnyStage, caller: Caller, path: str, body: dict[str, Any])
 
 
 async def an_agent(stage: AnyStage, caller: Caller, name: str = "") -> dict[str, Any]:
-    await workspace_of(stage, caller)
-    return await made(stage, caller, "/v1/agents", {"name": name or f"a {new_id()}", "config_yaml": WRITER})
+    place = str(await workspace_of(stage, caller))
+    body = {"name": name or f"a {new_id()}", "config_yaml": WRITER, "workspace": place}
+    return await made(stage, caller, "/v1/agents", body)
 
 
 async def an_orchestration(stage: AnyStage, caller: Caller) -> dict[str, Any]:
     agent = await an_agent(stage, caller)
     aliases = {alias: {"id": agent["id"]} for alias in ("writer", "editor")}
-    body = {"name": f"o {new_id()}", "config_yaml": PAIR, "agent_ids": aliases}
+    place = agent["workspace_id"]
+    body = {"name": f"o {new_id()}", "config_yaml": PAIR, "agent_ids": aliases, "workspace": place}
     return await made(stage, caller, "/v1/orchestrations", body)
 
 
@@ -104,14 +106,13 @@ async def a_price(stage: AnyStage, caller: Caller) -> dict[str, Any]:
 
 @EXAMPLES.of("create_agent")
 async def _create_agent(stage: AnyStage, caller: Caller) -> Call:
-    await workspace_of(stage, caller)
-    return Call(body={"name": "new", "config_yaml": WRITER})
+    place = await workspace_of(stage, caller)
+    return Call(body={"name": "new", "config_yaml": WRITER, "workspace": str(place)})
 
 
 @EXAMPLES.of("apply_agent")
 async def _apply_agent(stage: AnyStage, caller: Caller) -> Call:
-    await workspace_of(stage, caller)
-    return Call(body={"file": agent_file("new")})
+    return Call(body={"file": agent_file("new"), "workspace": str(await workspace_of(stage, caller))})
 
 
 @EXAMPLES.of("get_agent", "delete_agent", "list_agent_versions")
@@ -142,6 +143,24 @@ async def _get_agent_version(stage: AnyStage, caller: Caller) -> Call:
     return Call({**(await _agent(stage, caller)).path, "semver": "1.0.0"})
 
 
+async def next_workspace(stage: AnyStage, caller: Caller, *, requires_approval: bool = False) -> UUID:
+    """Another workspace of the organization, which takes its agents from the first."""
+    first, workspace_id = await workspace_of(stage, caller), new_id()
+    await stage.database.sql(
+        """insert into workspace (id, organization_id, name, environment_type, status, max_agents, promotion_from,
+        max_concurrent_executions, requires_approval, pii_allowed, encryption_required, retention_days)
+        values ($1, $2, 'next', 'staging', 'active', 50, $3, 10, $4, true, false, 30)""",
+        workspace_id, caller.organization_id, first, requires_approval,
+    )  # fmt: skip
+    return workspace_id
+
+
+@EXAMPLES.of("promote_agent")
+async def _promote_agent(stage: AnyStage, caller: Caller) -> Call:
+    call = await _agent(stage, caller)
+    return Call(call.path, {"to_workspace": str(await next_workspace(stage, caller))})
+
+
 @EXAMPLES.of("rollback_agent")
 async def _rollback_agent(stage: AnyStage, caller: Caller) -> Call:
     call = await _create_agent_version(stage, caller)
@@ -160,13 +179,15 @@ async def _set_current_agent_version(stage: AnyStage, caller: Caller) -> Call:
 async def _create_orchestration(stage: AnyStage, caller: Caller) -> Call:
     agent = await an_agent(stage, caller)
     aliases = {alias: {"id": agent["id"]} for alias in ("writer", "editor")}
-    return Call(body={"name": "new", "config_yaml": PAIR, "agent_ids": aliases})
+    place = agent["workspace_id"]
+    return Call(body={"name": "new", "config_yaml": PAIR, "agent_ids": aliases, "workspace": place})
 
 
 @EXAMPLES.of("apply_orchestration")
 async def _apply_orchestration(stage: AnyStage, caller: Caller) -> Call:
-    await an_agent(stage, caller, "w")
-    return Call(body={"file": agent_file("new", "agents: {writer: {name: w}, editor: {name: w}}\n" + PAIR)})
+    place = (await an_agent(stage, caller, "w"))["workspace_id"]
+    file = agent_file("new", "agents: {writer: {name: w}, editor: {name: w}}\n" + PAIR)
+    return Call(body={"file": file, "workspace": place})
 
 
 @EXAMPLES.of("get_orchestration", "delete_orchestration", "list_orchestration_versions")
@@ -277,7 +298,8 @@ async def _decide_step(stage: AnyStage, caller: Caller) -> Call:
 async def _signal_run(stage: AnyStage, caller: Caller) -> Call:
     agent = await an_agent(stage, caller)
     text = "apiVersion: orchestration/v1\npattern: sequential\nsteps: [{id: paid, signal: {name: payment}}]\n"
-    body = {"name": f"o {new_id()}", "config_yaml": text, "agent_ids": {"writer": {"id": agent["id"]}}}
+    aliases = {"writer": {"id": agent["id"]}}
+    body = {"name": f"o {new_id()}", "config_yaml": text, "agent_ids": aliases, "workspace": agent["workspace_id"]}
     orchestration = await made(stage, caller, "/v1/orchestrations", body)
     run = await made(stage, caller, "/v1/runs", {"orchestration": orchestration["id"]})
     await a_waiting_step(stage, run["id"], "paid", "signal")

@@ -47,11 +47,11 @@ def ask(do: Callable[[Edge], Awaitable[T]]) -> T:
     return asyncio.run(inside())
 
 
-async def id_of(edge: Edge, path: str, name_or_id: str) -> str:
+async def id_of(edge: Edge, path: str, name_or_id: str, **narrowed: Any) -> str:
     """Return the id of something by its name; anything that looks like an id is one."""
     if len(name_or_id) == 36 and name_or_id.count("-") == 4:
         return name_or_id
-    found = await edge.get(path, name=name_or_id, limit=2)
+    found = await edge.get(path, name=name_or_id, limit=2, **narrowed)
     items: list[dict[str, Any]] = found["items"]
     if len(items) != 1:
         many = "more than one" if items else "no"

@@ -54,3 +54,13 @@ def test_rollback_names_the_version_that_runs_now(edge: ScriptedEdge, remit: Ter
     assert edge.asked[-1].body == {"reason": "worse"}
     remit("agents", "rollback", AGENT["id"], "--to", "1.0.0")
     assert edge.asked[-1].body == {"reason": "", "to": "1.0.0"}
+
+
+def test_promote_says_where_a_version_went(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("GET /v1/workspaces?name=dev&limit=2", (200, {"items": [{"id": "w1"}], "next_cursor": None}))
+    edge.on("GET /v1/agents?name=document&limit=2&workspace_id=w1", (200, {"items": [AGENT], "next_cursor": None}))
+    edge.on(f"POST /v1/agents/{AGENT['id']}/promote", (200, {"agent": AGENT, "changed": ["created"]}))
+    result = remit("agents", "promote", "document", "--workspace", "dev", "--to", "staging", "--version", "1.0.1")
+    assert "agent document 1.0.1 in staging: created" in result.stdout
+    assert edge.asked[-1].body == {"to_workspace": "staging", "version": "1.0.1"}
+    assert remit("orchestrations", "promote", "x", "--to", "staging").exit_code == 2

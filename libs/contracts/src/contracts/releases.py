@@ -17,6 +17,19 @@ class AgentRolledBack(AgentState):
     reason: str = ""
 
 
+class AgentPromoted(AgentState):
+    """A version of an agent runs in the next workspace too: the same content under the same number."""
+
+    type: ClassVar = "execution.agent.promoted.v1"
+
+    agent_version_id: UUID
+    digest: str
+    from_agent_id: UUID
+    from_workspace_id: UUID
+    promoted_from: UUID
+    """The version that was copied."""
+
+
 class OrchestrationRolledBack(OrchestrationState):
     """An earlier version of an orchestration runs again; `changes` says from which to which."""
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from remit_cli.edge import Edge
 from remit_cli.failures import CliError
@@ -74,19 +75,43 @@ class Definitions:
         name: Name,
         to: Annotated[str | None, typer.Option(help="The version [the one that was current before].")] = None,
         reason: Annotated[str, typer.Option(help="Why; it is kept in the audit log.")] = "",
+        workspace: Annotated[str | None, typer.Option(help="Where the name alone is not enough.")] = None,
         as_json: Json = False,  # noqa: FBT002
     ) -> None:
         """Make an earlier version current again; runs under way stay on theirs."""
         body = {"reason": reason} | ({"to": to} if to else {})
 
         async def do(edge: Edge) -> Any:
-            return await edge.post(f"{self._path}/{await id_of(edge, self._path, name)}/rollback", body)
+            found = await id_of(edge, self._path, name, **await _place(edge, workspace))
+            return await edge.post(f"{self._path}/{found}/rollback", body)
 
         found = ask(do)
         if as_json:
             print_json(found)
         else:
             console().print(f"{self._noun} [bold]{found['name']}[/] runs {found['current_version']}")
+
+    def promote(
+        self,
+        name: Name,
+        to: Annotated[str, typer.Option(help="The workspace that takes its versions from this one's.")],
+        version: Annotated[str, typer.Option(help="A version, or current.")] = "current",
+        workspace: Annotated[str | None, typer.Option(help="Whose it is, where the name alone is not enough.")] = None,
+        as_json: Json = False,  # noqa: FBT002
+    ) -> None:
+        """Bring a version, unchanged, into the next workspace."""
+        body = {"to_workspace": to, "version": version}
+
+        async def do(edge: Edge) -> Any:
+            found = await id_of(edge, self._path, name, **await _place(edge, workspace))
+            return await edge.post(f"{self._path}/{found}/promote", body)
+
+        found = ask(do)
+        if as_json:
+            print_json(found)
+            return
+        row, said = found[self._noun], ", ".join(found["changed"]) or "unchanged"
+        console().print(f"{self._noun} [bold]{row['name']}[/] {row['current_version']} in {escape(to)}: {said}")
 
     async def _get(self, edge: Edge, name: str) -> dict[str, Any]:
         found: dict[str, Any] = await edge.get(f"{self._path}/{await id_of(edge, self._path, name)}")
@@ -102,7 +127,14 @@ def make(noun: str) -> typer.Typer:
     app.command("apply", epilog=f"Example: remit {noun}s apply samples/{EXAMPLES[noun]}")(commands.apply)
     app.command("delete")(commands.delete)
     app.command("rollback", epilog=f"Example: remit {noun}s rollback {noun} --to 1.2.0")(commands.rollback)
+    if noun == "agent":
+        app.command("promote", epilog="Example: remit agents promote write --to staging")(commands.promote)
     return app
+
+
+async def _place(edge: Edge, workspace: str | None) -> dict[str, str]:
+    """What narrows a search by name to one workspace."""
+    return {"workspace_id": await id_of(edge, "/v1/workspaces", workspace)} if workspace else {}
 
 
 def read_file(path: Path) -> str:

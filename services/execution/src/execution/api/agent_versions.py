@@ -51,6 +51,7 @@ class AgentVersionOut(BaseModel):
     is_current: bool
     security_scan_status: str
     security_scan_results: ScanOut
+    promoted_from: UUID | None
     created_at: datetime
 
     @classmethod

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
 from chassis.units import in_unit, permit_for
-from execution.api import ApplyIn, DefinitionStatus, DefinitionText, RollbackIn, SetCurrentVersionIn
+from execution.api import ApplyIn, DefinitionStatus, DefinitionText, RollbackIn, SetCurrentVersionIn, VersionNumber
 from execution.tables.agents import Agent
-from execution.usecases import agent_files, agent_versions, agents, rollbacks
+from execution.usecases import agent_files, agent_versions, agents, promotions, rollbacks
 from resources.bodies import Description, In, Name, Reference
 from resources.bulk import BulkOut, DeletedOut, Items, bulk
 from resources.http import CountOut, ExpectedVersion, Listing
@@ -78,8 +78,15 @@ class UpdateAgentIn(In):
     status: DefinitionStatus = "active"
 
 
+class PromoteAgentIn(In):
+    """Where a version goes to: a workspace by id or name."""
+
+    to_workspace: Reference
+    version: VersionNumber = "current"
+
+
 class AppliedAgentOut(BaseModel):
-    """What applying a file came to."""
+    """What applying a file, or promoting a version, came to."""
 
     agent: AgentOut
     changed: list[str] = Field(description="created, version, or the fields that changed; empty: nothing did.")
@@ -199,6 +206,16 @@ async def rollback_agent(uow: Uow, agent_id: UUID, body: RollbackIn | None = Non
     asked = body or RollbackIn()
     row = await rollbacks.rollback_agent(uow, agent_id, to=asked.to, reason=asked.reason)
     return AgentOut.of(row)
+
+
+@router.post("/{agent_id}/promote", permission="agent:promote")
+async def promote_agent(request: Request, agent_id: UUID, body: PromoteAgentIn) -> AppliedAgentOut:
+    """Bring a revision, unchanged, into the workspace that takes its agents from this one's; again changes nothing."""
+    promoted = await in_unit(
+        request,
+        lambda uow: promotions.promote_agent(uow, agent_id, to_workspace=body.to_workspace, semver=body.version),
+    )
+    return AppliedAgentOut(agent=AgentOut.model_validate(promoted.row), changed=promoted.changed)
 
 
 @router.post("/bulk-create", permission="agent:create")

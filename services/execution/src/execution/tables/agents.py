@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from execution.domain.scans import PASSED
 from execution.tables import Json, Row, Stamped
 
 
@@ -67,6 +68,8 @@ class AgentVersion(Stamped, Row):
     is_current: Mapped[bool]
     security_scan_status: Mapped[str]
     security_scan_results: Mapped[Json]
+    promoted_from: Mapped[UUID | None]
+    """The version of another workspace that it is a copy of."""
 
     __table_args__ = (
         Index(
@@ -81,3 +84,8 @@ class AgentVersion(Stamped, Row):
             "organization_id", "agent_id", text("created_at desc"), text("id desc"),
         ),
     )  # fmt: skip
+
+    @property
+    def has_passed_scan(self) -> bool:
+        """Whether it may run."""
+        return self.security_scan_status == PASSED

@@ -62,8 +62,14 @@ async def list_agent_versions(uow: UnitOfWork, agent_id: UUID, query: ListQuery)
 
 
 async def add_version(
-    uow: UnitOfWork, agent: Agent, revision: Revision, *, semver: str, change_summary: str
-) -> AgentVersion:  # fmt: skip
+    uow: UnitOfWork,
+    agent: Agent,
+    revision: Revision,
+    *,
+    semver: str,
+    change_summary: str,
+    promoted_from: UUID | None = None,
+) -> AgentVersion:
     """Save another revision of an agent whose row is locked, make it current and say so."""
     before = agent.current_version
     await uow.execute(_no_current(agent), {})
@@ -71,12 +77,14 @@ async def add_version(
     agent.current_version, agent.previous_version, agent.rolled_back_from = standing_of(agent).moved(semver)
     agent.config_yaml = revision.text
     touch(uow, agent)
-    version = await save_version(uow, agent, revision, change_summary=change_summary)
+    version = await save_version(uow, agent, revision, change_summary=change_summary, promoted_from=promoted_from)
     uow.emit(AgentUpdated.of(agent, changes={"current_version": [before, semver]}))
     return version
 
 
-async def save_version(uow: UnitOfWork, agent: Agent, revision: Revision, *, change_summary: str) -> AgentVersion:
+async def save_version(
+    uow: UnitOfWork, agent: Agent, revision: Revision, *, change_summary: str, promoted_from: UUID | None = None
+) -> AgentVersion:
     """Insert the revision that the agent's row already points at."""
     version = AgentVersion(
         id=agent.current_version_id,
@@ -92,6 +100,7 @@ async def save_version(uow: UnitOfWork, agent: Agent, revision: Revision, *, cha
         created_by=uow.caller.owner_id,
         is_current=True,
         **revision.scan(await known_hosts(uow)),
+        promoted_from=promoted_from,
         created_at=uow.now,
         updated_at=uow.now,
         version=1,
@@ -118,6 +127,19 @@ async def find_version(uow: UnitOfWork, agent: Agent, semver: str) -> AgentVersi
     if found is None:
         raise NotFoundError(f"There is no version {semver!s:.80} of the agent {agent.name!r}.")
     return found
+
+
+def revision_of(version: AgentVersion) -> Revision:
+    """What a version was saved from, to be saved again elsewhere unchanged."""
+    return Revision(
+        text=version.config_yaml,
+        kind=version.config["kind"],
+        config=version.config,
+        digest=version.digest,
+        graph=version.graph,
+        metadata=None,
+        agents={},
+    )
 
 
 async def highest_semver(uow: UnitOfWork, agent: Agent) -> str:

@@ -10,7 +10,7 @@ from chassis.ids import new_id
 from chassis.uow import UnitOfWork
 from contracts.execution import AgentCreated, AgentDeleted, AgentUpdated
 from execution.domain.revisions import Revision, read_agent
-from execution.tables.agents import Agent
+from execution.tables.agents import Agent, AgentVersion
 from execution.usecases.agent_versions import save_version
 from execution.usecases.subscriptions import count_agent
 from execution.usecases.workspaces import find_workspace, require_active
@@ -53,12 +53,29 @@ async def create_agent(
     """
     revision = read_agent(config_yaml)
     place = await find_workspace(uow, workspace)
-    await count_agent(uow, place)
-    agent = _new_agent(uow, place.id, name, revision, fields)
-    await uow.add(agent, conflict=TAKEN)
-    await save_version(uow, agent, revision, change_summary="First version")
-    uow.emit(AgentCreated.of(agent))
+    number = revision.first_number()
+    agent, _ = await add_agent(uow, place.id, name, revision, fields, semver=number, change_summary="First version")
     return agent
+
+
+async def add_agent(
+    uow: UnitOfWork,
+    workspace_id: UUID,
+    name: str,
+    revision: Revision,
+    fields: Mapping[str, Any],
+    *,
+    semver: str,
+    change_summary: str,
+    promoted_from: UUID | None = None,
+) -> tuple[Agent, AgentVersion]:
+    """Make an agent with one version in a workspace that has room for it, and say so."""
+    await count_agent(uow, await require_active(uow, workspace_id))
+    agent = _new_agent(uow, workspace_id, name, revision, fields, semver=semver)
+    await uow.add(agent, conflict=TAKEN)
+    version = await save_version(uow, agent, revision, change_summary=change_summary, promoted_from=promoted_from)
+    uow.emit(AgentCreated.of(agent))
+    return agent, version
 
 
 async def get_agent(uow: UnitOfWork, agent_id: UUID) -> Agent:
@@ -98,7 +115,9 @@ async def restore_agent(uow: UnitOfWork, agent_id: UUID) -> Agent:
     return agent
 
 
-def _new_agent(uow: UnitOfWork, workspace_id: UUID, name: str, revision: Revision, fields: Mapping[str, Any]) -> Agent:
+def _new_agent(
+    uow: UnitOfWork, workspace_id: UUID, name: str, revision: Revision, fields: Mapping[str, Any], *, semver: str
+) -> Agent:
     return Agent(
         id=new_id(),
         organization_id=uow.organization_id,
@@ -109,7 +128,7 @@ def _new_agent(uow: UnitOfWork, workspace_id: UUID, name: str, revision: Revisio
         team_id=fields.get("team_id"),
         agent_type=revision.kind,
         config_yaml=revision.text,
-        current_version=revision.first_number(),
+        current_version=semver,
         current_version_id=new_id(),
         risk_level=fields.get("risk_level", "low"),
         is_public=fields.get("is_public", False),

@@ -7,7 +7,6 @@ from uuid import UUID
 from chassis.errors import ConflictError
 from chassis.uow import UnitOfWork
 from contracts.releases import AgentRolledBack, OrchestrationRolledBack
-from execution.domain.scans import FAILED
 from execution.tables.agents import Agent
 from execution.tables.orchestrations import Orchestration
 from execution.usecases import agent_versions, orchestration_versions
@@ -25,7 +24,7 @@ async def rollback_agent(uow: UnitOfWork, agent_id: UUID, *, to: str | None, rea
     if after == before:
         return agent
     version = await agent_versions.find_version(uow, agent, after.current)
-    if version.security_scan_status == FAILED:
+    if not version.has_passed_scan:
         detail = f"Version {version.semver} did not pass its security scan and could not run: name another."
         raise ConflictError(detail, code="security_scan_failed")
     await agent_versions.point_at(uow, agent, version, after)

@@ -1,0 +1,14 @@
+"""Of which version of another workspace a version is a copy."""
+
+from alembic import op
+
+revision = "0022"
+down_revision = "0021"
+
+
+def upgrade() -> None:
+    op.get_bind().exec_driver_sql("alter table agent_version add column promoted_from uuid")
+
+
+def downgrade() -> None:
+    op.get_bind().exec_driver_sql("alter table agent_version drop column promoted_from")
