@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from execution.domain.agent_references import agent_problems
 from execution.domain.agents import (
     AGENT_KINDS,
     LATER_AGENT_KINDS,
@@ -26,7 +27,7 @@ from execution.domain.orchestrations import (
     OrchestrationSpec,
 )
 from execution.domain.problems import NOT_SUPPORTED_YET, DefinitionError, Problem
-from execution.domain.references import agent_problems, orchestration_problems
+from execution.domain.references import orchestration_problems
 from execution.domain.schemas import schema_problems
 from execution.domain.shapes import Metadata, is_given
 from execution.domain.versions import digest_of
