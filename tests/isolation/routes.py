@@ -71,6 +71,8 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "update_agent": {"description": "other"},
     "create_agent_version": {"config_yaml": "apiVersion: agent/v1\nkind: http\nhttp: {url: 'https://a.example/'}\n"},
     "set_current_agent_version": {"semver": "1.0.0"},
+    "rollback_agent": {"to": "1.0.0"},
+    "rollback_orchestration": {"to": "1.0.0"},
     "update_orchestration": {"description": "other"},
     "create_orchestration_version": {
         "config_yaml": "apiVersion: orchestration/v1\npattern: sequential\nsteps: [{id: one, agent: worker}]\n"
@@ -99,6 +101,7 @@ _LISTED = {
 _MADE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "kill_switch_id": ("/v1/kill-switches", {"scope": "run"}),
     "schedule_id": ("/v1/schedules", {"cron": "0 3 * * *", "time_zone": "UTC"}),
+    "allowed_host_id": ("/v1/allowed-hosts", {}),
     "policy_id": ("/v1/policies", {"policy_type": "abac", "rules_yaml": _POLICY, "is_enabled": False}),
     "model_credential_id": ("/v1/model-credentials", {"provider": "openai", "secret": "sk-0123456789abcdefghij"}),
     "model_price_id": (
@@ -146,6 +149,8 @@ async def _fork(town: Town, organization: Organization) -> str:
 
 
 def _body(name: str, body: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
+    if name == "allowed_host_id":
+        return {"host": f"h{new_id()}.example.com"}
     if name == "kill_switch_id":
         return {**body, "target_id": ids["run_id"]}
     if name == "schedule_id":

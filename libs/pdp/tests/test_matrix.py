@@ -77,6 +77,8 @@ TABLE = {
     "model_credential:read": "yynnn",
     "model_price:update": "yynnn",
     "model_price:read": "yyyyy",
+    "allowed_host:create": "yynnn",
+    "allowed_host:read": "yyyyy",
     "audit:read": "yyoyn",
     "audit:export": "yynnn",
     "decision:read": "yyoyn",

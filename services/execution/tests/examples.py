@@ -142,6 +142,13 @@ async def _get_agent_version(stage: AnyStage, caller: Caller) -> Call:
     return Call({**(await _agent(stage, caller)).path, "semver": "1.0.0"})
 
 
+@EXAMPLES.of("rollback_agent")
+async def _rollback_agent(stage: AnyStage, caller: Caller) -> Call:
+    call = await _create_agent_version(stage, caller)
+    await made(stage, caller, f"/v1/agents/{call.path['agent_id']}/versions", call.body)
+    return Call(call.path, {"reason": "worse"})
+
+
 @EXAMPLES.of("set_current_agent_version")
 async def _set_current_agent_version(stage: AnyStage, caller: Caller) -> Call:
     call = await _create_agent_version(stage, caller)
@@ -191,6 +198,13 @@ async def _get_orchestration_version(stage: AnyStage, caller: Caller) -> Call:
     return Call({**(await _orchestration(stage, caller)).path, "semver": "1.0.0"})
 
 
+@EXAMPLES.of("rollback_orchestration")
+async def _rollback_orchestration(stage: AnyStage, caller: Caller) -> Call:
+    call = await _create_orchestration_version(stage, caller)
+    await made(stage, caller, f"/v1/orchestrations/{call.path['orchestration_id']}/versions", call.body)
+    return Call(call.path, {"reason": "worse"})
+
+
 @EXAMPLES.of("set_current_orchestration_version")
 async def _set_current_orchestration_version(stage: AnyStage, caller: Caller) -> Call:
     call = await _create_orchestration_version(stage, caller)
@@ -212,6 +226,17 @@ async def _model_credential(stage: AnyStage, caller: Caller) -> Call:
 async def _update_model_credential(stage: AnyStage, caller: Caller) -> Call:
     call = await _model_credential(stage, caller)
     return Call(call.path, {"secret": "sk-another-0123456789abc"}, headers={"if-match": '"1"'})
+
+
+@EXAMPLES.of("create_allowed_host")
+async def _create_allowed_host(stage: AnyStage, caller: Caller) -> Call:
+    return Call(body={"host": "*.example.com"})
+
+
+@EXAMPLES.of("get_allowed_host", "delete_allowed_host")
+async def _allowed_host(stage: AnyStage, caller: Caller) -> Call:
+    body = {"host": f"h{new_id()}.example.com"}
+    return Call({"allowed_host_id": UUID((await made(stage, caller, "/v1/allowed-hosts", body))["id"])})
 
 
 @EXAMPLES.of("create_model_price")

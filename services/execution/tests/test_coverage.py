@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from services.execution.tests.examples import EXAMPLES, a_credential, a_price, a_run, an_orchestration
+from services.execution.tests.examples import EXAMPLES, a_credential, a_price, a_run, an_orchestration, made
 
 import spine.testing.stage
 from chassis.caller import Caller
@@ -30,3 +30,4 @@ class TestTables(TableCoverage):
         await a_run(stage, caller)
         await a_credential(stage, caller)
         await a_price(stage, caller)
+        await made(stage, caller, "/v1/allowed-hosts", {"host": "agents.example.com"})

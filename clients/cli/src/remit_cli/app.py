@@ -13,6 +13,7 @@ from remit_cli.commands import (
     definitions,
     facts,
     forks,
+    hosts,
     keys,
     kills,
     machine,
@@ -63,6 +64,7 @@ app.add_typer(approvals.app, name="approvals")
 app.add_typer(keys.app, name="keys")
 app.add_typer(keys.credentials, name="credentials")
 app.add_typer(prices.app, name="prices")
+app.add_typer(hosts.app, name="hosts")
 app.add_typer(policies.app, name="policies")
 app.add_typer(audit.app, name="audit")
 app.command("usage")(usage.show_usage)

@@ -45,3 +45,12 @@ def test_lists_are_tables_or_json(edge: ScriptedEdge, remit: Terminal) -> None:
     edge.on("GET /v1/agents", (200, {"items": [AGENT], "next_cursor": None}))
     assert "document" in remit("agents", "list").stdout
     assert json.loads(remit("agents", "list", "--json").stdout)["items"] == [AGENT]
+
+
+def test_rollback_names_the_version_that_runs_now(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("GET /v1/agents?name=document&limit=2", (200, {"items": [AGENT], "next_cursor": None}))
+    edge.on(f"POST /v1/agents/{AGENT['id']}/rollback", (200, AGENT | {"current_version": "1.0.0"}))
+    assert "agent document runs 1.0.0" in remit("agents", "rollback", "document", "--reason", "worse").stdout
+    assert edge.asked[-1].body == {"reason": "worse"}
+    remit("agents", "rollback", AGENT["id"], "--to", "1.0.0")
+    assert edge.asked[-1].body == {"reason": "", "to": "1.0.0"}

@@ -115,3 +115,20 @@ def test_a_price_is_said_in_dollars_and_kept_in_whole_millionths(edge: ScriptedE
     assert (sent["input_usd_micros_per_million"], sent["output_usd_micros_per_million"]) == (150_000, 600_000)
     for wrong in ("cheap", "-1", "inf"):
         assert "a price is a number of dollars" in str(remit.refused(*said, wrong))
+
+
+def test_hosts_are_allowed_and_removed_by_name(edge: ScriptedEdge, remit: Terminal) -> None:
+    row = {"id": "h1", "host": "*.example.com", "created_by": "u1", "created_at": "2026-11-01T00:00:00Z"}
+    edge.on("POST /v1/allowed-hosts", (201, row))
+    edge.on("DELETE /v1/allowed-hosts/h1", (204, b""))
+    edge.on(
+        "GET /v1/allowed-hosts",
+        (200, {"items": [row], "next_cursor": None}),
+        (200, {"items": [row], "next_cursor": None}),
+        (200, {"items": [], "next_cursor": None}),
+    )
+    assert "*.example.com" in remit("hosts", "allow", "*.example.com").stdout
+    assert "*.example.com" in remit("hosts", "list").stdout
+    assert "no longer" in remit("hosts", "remove", "*.example.com").stdout
+    assert edge.asked[-1].method == "DELETE"
+    assert remit("hosts", "remove", "*.example.com").exit_code == 2

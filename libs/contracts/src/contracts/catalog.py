@@ -5,11 +5,11 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TypeVar
 
-from contracts import audit, billing, chassis, execution, gateway, identity, policy
+from contracts import audit, billing, chassis, execution, gateway, identity, policy, releases
 from contracts.envelope import Command, Fact, Message, Reply
 
 M = TypeVar("M", bound=Message)
-_MODULES: tuple[ModuleType, ...] = (identity, billing, policy, gateway, execution, audit, chassis)
+_MODULES: tuple[ModuleType, ...] = (identity, billing, policy, gateway, execution, releases, audit, chassis)
 
 
 def _collect(kind: type[M]) -> dict[str, type[M]]:

@@ -14,6 +14,7 @@ from chassis.sealing import Keyring
 from execution.api import (
     agent_versions,
     agents,
+    allowed_hosts,
     forks,
     kill_switches,
     model_credentials,
@@ -73,6 +74,7 @@ def build(settings: Settings) -> Service:
         routers=[
             agents.router,
             agent_versions.router,
+            allowed_hosts.router,
             orchestrations.router,
             orchestration_versions.router,
             kill_switches.router,

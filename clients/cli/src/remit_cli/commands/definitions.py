@@ -69,6 +69,25 @@ class Definitions:
         ask(do)
         console().print(f"{self._noun} {name} deleted")
 
+    def rollback(
+        self,
+        name: Name,
+        to: Annotated[str | None, typer.Option(help="The version [the one that was current before].")] = None,
+        reason: Annotated[str, typer.Option(help="Why; it is kept in the audit log.")] = "",
+        as_json: Json = False,  # noqa: FBT002
+    ) -> None:
+        """Make an earlier version current again; runs under way stay on theirs."""
+        body = {"reason": reason} | ({"to": to} if to else {})
+
+        async def do(edge: Edge) -> Any:
+            return await edge.post(f"{self._path}/{await id_of(edge, self._path, name)}/rollback", body)
+
+        found = ask(do)
+        if as_json:
+            print_json(found)
+        else:
+            console().print(f"{self._noun} [bold]{found['name']}[/] runs {found['current_version']}")
+
     async def _get(self, edge: Edge, name: str) -> dict[str, Any]:
         found: dict[str, Any] = await edge.get(f"{self._path}/{await id_of(edge, self._path, name)}")
         return found
@@ -82,6 +101,7 @@ def make(noun: str) -> typer.Typer:
     app.command("get")(commands.show_one)
     app.command("apply", epilog=f"Example: remit {noun}s apply samples/{EXAMPLES[noun]}")(commands.apply)
     app.command("delete")(commands.delete)
+    app.command("rollback", epilog=f"Example: remit {noun}s rollback {noun} --to 1.2.0")(commands.rollback)
     return app
 
 

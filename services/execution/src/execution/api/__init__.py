@@ -23,6 +23,13 @@ class SetCurrentVersionIn(In):
     semver: VersionNumber
 
 
+class RollbackIn(In):
+    """Which revision runs again, and why; without `to` the one that was current before the present one."""
+
+    to: VersionNumber | None = None
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
 class ApplyIn(In):
     """A file with `metadata` beside the configuration; `workspace` comes before the one in the file."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import Depends, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
 from execution.api import DefinitionText, VersionNumber
@@ -16,6 +16,23 @@ from resources.http import Listing
 from resources.listing import ListQuery
 
 router = Router("agent", prefix="/v1/agents")
+
+
+class FindingOut(BaseModel):
+    """One thing a scan found; the text itself is never repeated."""
+
+    code: str
+    severity: str = Field(description="low, medium, high or critical; from high on a version does not run.")
+    path: str
+    message: str
+
+
+class ScanOut(BaseModel):
+    """What the scan of a version found when it was saved."""
+
+    passed: bool | None = None
+    findings: list[FindingOut] = []
+    left_out: int = Field(0, description="Findings that are not shown: there were very many.")
 
 
 class AgentVersionOut(BaseModel):
@@ -33,7 +50,7 @@ class AgentVersionOut(BaseModel):
     created_by: str
     is_current: bool
     security_scan_status: str
-    security_scan_results: dict[str, Any]
+    security_scan_results: ScanOut
     created_at: datetime
 
     @classmethod

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
 from chassis.units import in_unit, permit_for
-from execution.api import ApplyIn, DefinitionStatus, DefinitionText, SetCurrentVersionIn
+from execution.api import ApplyIn, DefinitionStatus, DefinitionText, RollbackIn, SetCurrentVersionIn
 from execution.tables.agents import Agent
-from execution.usecases import agent_files, agent_versions, agents
+from execution.usecases import agent_files, agent_versions, agents, rollbacks
 from resources.bodies import Description, In, Name, Reference
 from resources.bulk import BulkOut, DeletedOut, Items, bulk
 from resources.http import CountOut, ExpectedVersion, Listing
@@ -38,6 +38,8 @@ class AgentOut(BaseModel):
     agent_type: str
     config_yaml: str
     current_version: str
+    previous_version: str | None
+    rolled_back_from: str | None
     risk_level: str
     is_public: bool
     marketplace_listing_id: str | None
@@ -189,6 +191,14 @@ async def set_current_agent_version(
         uow, agent_id, semver=body.semver, expected_version=version
     )
     return AgentOut.of(changed)
+
+
+@router.post("/{agent_id}/rollback", permission="agent:update")
+async def rollback_agent(uow: Uow, agent_id: UUID, body: RollbackIn | None = None) -> AgentOut:
+    """Make an earlier revision current again, by default the one before; again changes nothing."""
+    asked = body or RollbackIn()
+    row = await rollbacks.rollback_agent(uow, agent_id, to=asked.to, reason=asked.reason)
+    return AgentOut.of(row)
 
 
 @router.post("/bulk-create", permission="agent:create")

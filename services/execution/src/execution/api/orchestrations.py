@@ -15,11 +15,12 @@ from execution.api import (
     ApplyIn,
     DefinitionStatus,
     DefinitionText,
+    RollbackIn,
     SetCurrentVersionIn,
     references_of,
 )
 from execution.tables.orchestrations import Orchestration
-from execution.usecases import orchestration_files, orchestration_versions, orchestrations
+from execution.usecases import orchestration_files, orchestration_versions, orchestrations, rollbacks
 from resources.bodies import Description, In, Name, Reference
 from resources.bulk import BulkOut, DeletedOut, Items, bulk
 from resources.http import CountOut, ExpectedVersion, Listing
@@ -45,6 +46,8 @@ class OrchestrationOut(BaseModel):
     config_yaml: str
     agent_ids: dict[str, AgentIdIn]
     current_version: str
+    previous_version: str | None
+    rolled_back_from: str | None
     status: str
     created_at: datetime
     updated_at: datetime
@@ -198,6 +201,14 @@ async def set_current_orchestration_version(
         uow, orchestration_id, semver=body.semver, expected_version=version
     )
     return OrchestrationOut.of(changed)
+
+
+@router.post("/{orchestration_id}/rollback", permission="orchestration:update")
+async def rollback_orchestration(uow: Uow, orchestration_id: UUID, body: RollbackIn | None = None) -> OrchestrationOut:
+    """Make an earlier revision current again, by default the one before; again changes nothing."""
+    asked = body or RollbackIn()
+    row = await rollbacks.rollback_orchestration(uow, orchestration_id, to=asked.to, reason=asked.reason)
+    return OrchestrationOut.of(row)
 
 
 @router.post("/bulk-create", permission="orchestration:create")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from chassis.errors import ConflictError, InvalidError
 from execution.domain.compiler import compile_agent, compile_orchestration
-from execution.domain.definitions import Definition, parse_agent, parse_orchestration
+from execution.domain.definitions import Definition, agent_of, parse_agent, parse_orchestration
 from execution.domain.documents import Json
 from execution.domain.graph import Graph
 from execution.domain.orchestrations import AgentReference
-from execution.domain.scans import Finding, results_of, scan_config, status_of
+from execution.domain.scans import results_of, scan_agent, status_of
 from execution.domain.shapes import Metadata
 from execution.domain.versions import is_higher, is_version, next_version
 
@@ -35,15 +35,11 @@ class Revision:
     """Who the definition says it is; None where it does not."""
     agents: Mapping[str, AgentReference]
     """What an orchestration's own text says its aliases stand for."""
-    findings: list[Finding]
 
-    @property
-    def scan(self) -> dict[str, Any]:
-        """The security scan, as the columns that hold it."""
-        return {
-            "security_scan_status": status_of(self.findings),
-            "security_scan_results": results_of(self.findings),
-        }
+    def scan(self, known_hosts: Collection[str]) -> dict[str, Any]:
+        """The security scan of an agent's, as the columns that hold it."""
+        findings = scan_agent(self.config, agent_of(self.config), known_hosts)
+        return {"security_scan_status": status_of(findings), "security_scan_results": results_of(findings)}
 
     def first_number(self) -> str:
         """Its number where none came before."""
@@ -65,6 +61,33 @@ class Revision:
         if self.metadata.team is not None:
             raise InvalidError("metadata.team is not supported yet: set team_id instead.", code="not_supported_yet")
         return self.metadata
+
+
+class Standing(NamedTuple):
+    """Which version of a definition is current, and how that came."""
+
+    current: str
+    previous: str | None = None
+    """The one that was current before; None for the first."""
+    rolled_back_from: str | None = None
+    """Set while the current one is there because another was taken back."""
+
+    def moved(self, to: str) -> Self:
+        """After another version was made current in the ordinary way."""
+        return self if to == self.current else type(self)(to, self.current)
+
+    def rolled_back(self, to: str | None) -> Self:
+        """After a rollback to this version, or to the one before; itself where it stands there already.
+
+        A rollback without a target is not repeated by asking again: whoever wants to go further back names the version.
+        ConflictError `no_earlier_version` where nothing was current before.
+        """
+        if to is None and self.rolled_back_from is not None:
+            return self
+        wanted = to or self.previous
+        if wanted is None:
+            raise ConflictError("No other version was current before this one.", code="no_earlier_version")
+        return self if wanted == self.current else type(self)(wanted, self.current, self.current)
 
 
 def read_agent(text: str) -> Revision:
@@ -102,5 +125,4 @@ def _revision(text: str, definition: Definition[Any], kind: str, graph: Graph) -
         graph=graph.to_json(),
         metadata=definition.metadata,
         agents=definition.agents,
-        findings=scan_config(definition.config),
     )

@@ -27,6 +27,10 @@ class Agent(Stamped, Row):
     config_yaml: Mapped[str]
     current_version: Mapped[str]
     current_version_id: Mapped[UUID]
+    previous_version: Mapped[str | None]
+    """The number that was current before; None for the first."""
+    rolled_back_from: Mapped[str | None]
+    """The number that was taken back for the current one; None where it came in the ordinary way."""
     risk_level: Mapped[str]
     is_public: Mapped[bool]
     marketplace_listing_id: Mapped[str | None]

@@ -28,6 +28,10 @@ class Orchestration(Stamped, Row):
     """`{alias: {id, version}}`; version is a number or `current`, which each run pins when it starts."""
     current_version: Mapped[str]
     current_version_id: Mapped[UUID]
+    previous_version: Mapped[str | None]
+    """The number that was current before; None for the first."""
+    rolled_back_from: Mapped[str | None]
+    """The number that was taken back for the current one; None where it came in the ordinary way."""
     status: Mapped[str]
     deleted_at: Mapped[datetime | None]
 

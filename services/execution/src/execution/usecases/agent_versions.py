@@ -10,8 +10,9 @@ from chassis.errors import NotFoundError
 from chassis.ids import new_id
 from chassis.uow import UnitOfWork
 from contracts.execution import AgentUpdated, AgentVersionCreated
-from execution.domain.revisions import CURRENT, Revision, read_agent, wanted_number
+from execution.domain.revisions import CURRENT, Revision, Standing, read_agent, wanted_number
 from execution.tables.agents import Agent, AgentVersion
+from execution.usecases.allowed_hosts import known_hosts
 from resources.listing import ListQuery, Page, Resource, lister
 from resources.lives import get_living
 from resources.patches import touch
@@ -44,7 +45,7 @@ async def set_current_agent_version(
     if wanted.is_current:
         return agent
     before = agent.current_version
-    await _point_at(uow, agent, wanted)
+    await point_at(uow, agent, wanted, standing_of(agent).moved(wanted.semver))
     uow.emit(AgentUpdated.of(agent, changes={"current_version": [before, semver]}))
     return agent
 
@@ -67,7 +68,8 @@ async def add_version(
     before = agent.current_version
     await uow.execute(_no_current(agent), {})
     agent.current_version_id, agent.agent_type = new_id(), revision.kind
-    agent.current_version, agent.config_yaml = semver, revision.text
+    agent.current_version, agent.previous_version, agent.rolled_back_from = standing_of(agent).moved(semver)
+    agent.config_yaml = revision.text
     touch(uow, agent)
     version = await save_version(uow, agent, revision, change_summary=change_summary)
     uow.emit(AgentUpdated.of(agent, changes={"current_version": [before, semver]}))
@@ -89,7 +91,7 @@ async def save_version(uow: UnitOfWork, agent: Agent, revision: Revision, *, cha
         change_summary=change_summary,
         created_by=uow.caller.owner_id,
         is_current=True,
-        **revision.scan,
+        **revision.scan(await known_hosts(uow)),
         created_at=uow.now,
         updated_at=uow.now,
         version=1,
@@ -125,10 +127,19 @@ async def highest_semver(uow: UnitOfWork, agent: Agent) -> str:
     return str(await uow.first(statement))
 
 
-async def _point_at(uow: UnitOfWork, agent: Agent, version: AgentVersion) -> None:
+def standing_of(agent: Agent) -> Standing:
+    """Which version is current, and how that came."""
+    return Standing(agent.current_version, agent.previous_version, agent.rolled_back_from)
+
+
+async def point_at(
+    uow: UnitOfWork, agent: Agent, version: AgentVersion, standing: Standing
+) -> None:  # fmt: skip
+    """Make a revision the current one of an agent whose row is locked."""
     await uow.execute(_no_current(agent), {})
     version.is_current, version.updated_at, version.version = True, uow.now, version.version + 1
-    agent.current_version, agent.current_version_id, agent.config_yaml = version.semver, version.id, version.config_yaml
+    agent.current_version, agent.previous_version, agent.rolled_back_from = standing
+    agent.current_version_id, agent.config_yaml = version.id, version.config_yaml
     agent.agent_type = version.config["kind"]
     touch(uow, agent)
     await uow.flush()

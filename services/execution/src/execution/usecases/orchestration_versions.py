@@ -11,7 +11,7 @@ from chassis.errors import NotFoundError
 from chassis.ids import new_id
 from chassis.uow import UnitOfWork
 from contracts.execution import OrchestrationUpdated, OrchestrationVersionCreated
-from execution.domain.revisions import CURRENT, Revision, read_orchestration, wanted_number
+from execution.domain.revisions import CURRENT, Revision, Standing, read_orchestration, wanted_number
 from execution.tables.orchestrations import Orchestration, OrchestrationVersion
 from execution.usecases.orchestration_agents import AgentIds, resolve_agents
 from resources.listing import ListQuery, Page, Resource, lister
@@ -59,7 +59,7 @@ async def set_current_orchestration_version(
     if wanted.is_current:
         return orchestration
     before = orchestration.current_version
-    await _point_at(uow, orchestration, wanted)
+    await point_at(uow, orchestration, wanted, standing_of(orchestration).moved(wanted.semver))
     uow.emit(OrchestrationUpdated.of(orchestration, changes={"current_version": [before, semver]}))
     return orchestration
 
@@ -88,7 +88,9 @@ async def add_version(
     before = orchestration.current_version
     await uow.execute(_no_current(orchestration), {})
     orchestration.current_version_id, orchestration.pattern = new_id(), revision.kind
-    orchestration.current_version, orchestration.config_yaml = semver, revision.text
+    standing = standing_of(orchestration).moved(semver)
+    orchestration.current_version, orchestration.previous_version, orchestration.rolled_back_from = standing
+    orchestration.config_yaml = revision.text
     orchestration.agent_ids = agent_ids
     touch(uow, orchestration)
     version = await save_version(uow, orchestration, revision, change_summary=change_summary)
@@ -151,10 +153,19 @@ async def highest_semver(uow: UnitOfWork, orchestration: Orchestration) -> str:
     return str(await uow.first(statement))
 
 
-async def _point_at(uow: UnitOfWork, orchestration: Orchestration, version: OrchestrationVersion) -> None:
+def standing_of(orchestration: Orchestration) -> Standing:
+    """Which version is current, and how that came."""
+    return Standing(orchestration.current_version, orchestration.previous_version, orchestration.rolled_back_from)
+
+
+async def point_at(
+    uow: UnitOfWork, orchestration: Orchestration, version: OrchestrationVersion, standing: Standing
+) -> None:  # fmt: skip
+    """Make a revision the current one of an orchestration whose row is locked."""
     await uow.execute(_no_current(orchestration), {})
     version.is_current, version.updated_at, version.version = True, uow.now, version.version + 1
-    orchestration.current_version, orchestration.current_version_id = version.semver, version.id
+    orchestration.current_version, orchestration.previous_version, orchestration.rolled_back_from = standing
+    orchestration.current_version_id = version.id
     orchestration.config_yaml, orchestration.agent_ids = version.config_yaml, version.agent_ids
     orchestration.pattern = version.config["pattern"]
     touch(uow, orchestration)

@@ -16,6 +16,7 @@ _SERVICES: Mapping[str, tuple[str, ...]] = {
     "gateway": ("gateways",),
     "execution": (
         "agents",
+        "allowed-hosts",
         "orchestrations",
         "runs",
         "schedules",
