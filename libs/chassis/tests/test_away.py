@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import orjson
@@ -103,3 +104,25 @@ async def test_a_connection_that_the_server_has_ended_is_replaced_unnoticed(stag
         await stage.database.sql("select pg_terminate_backend($1)", pid)
     assert len(seen) == 20
     await engine.dispose()
+
+
+async def test_a_connection_that_cannot_be_rolled_back_any_more_goes_and_nobody_hears_of_it(stage: Stage) -> None:
+    """As where the server hangs up while something is still on its way: only what the block itself met is told."""
+    async with begin(stage.units.engine, new_id()) as (_, raw):
+        dying, pending = raw, asyncio.create_task(raw.fetch("select pg_sleep(5)"))
+        await asyncio.sleep(0.1)
+    await asyncio.gather(pending, return_exceptions=True)
+    assert dying.is_closed()
+    async with begin(stage.units.engine, new_id()) as (_, raw):
+        assert await raw.fetchval("select 1") == 1
+
+
+async def test_what_a_block_itself_met_is_told_also_where_nothing_can_be_rolled_back(stage: Stage) -> None:
+    async def break_down() -> None:
+        async with begin(stage.units.engine, new_id()) as (_, raw):
+            asyncio.create_task(raw.fetch("select pg_sleep(5)")).add_done_callback(lambda done: done.exception())
+            await asyncio.sleep(0.1)
+            raise KeyError("its own")
+
+    with pytest.raises(KeyError, match="its own"):
+        await break_down()

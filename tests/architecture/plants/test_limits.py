@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("plants")
 
 SPOILED = """
-import asyncio, socket, time, warnings
+import asyncio, gc, socket, time, warnings
 import pytest
+
+@pytest.fixture(autouse=True)
+def tidy():
+    yield
+    gc.collect()  # what a test leaves behind is told as its own, not as that of whoever is next
 
 @pytest.mark.seconds(0.5)
 def test_hangs():

@@ -130,8 +130,11 @@ async def _discard(connection: AsyncConnection) -> None:
 
 
 async def _roll_back(connection: AsyncConnection, raw: Any) -> None:
+    """Roll back; where that cannot be said any more, the connection goes, and the server rolls back by itself."""
     try:
         await raw.execute("rollback", timeout=5)
+    except (*GONE, TimeoutError):
+        await connection.invalidate()  # what the block itself met, if anything, is what its caller hears of
     except BaseException:
         await connection.invalidate()
         raise

@@ -258,6 +258,27 @@ async def test_an_edge_cut_off_from_identity_believes_nobody(stage: EdgeStage) -
     assert (await stage.get(holder.key, "/v1/gateways")).status == 200
 
 
+async def test_a_kill_switch_can_be_engaged_while_identity_is_silent_by_a_known_key_only(stage: EdgeStage) -> None:
+    execution = Played()
+    stage.play(execution=execution)
+    holder, revoked = await stage.holder(), await stage.holder(expires_at=datetime.now(UTC) - timedelta(seconds=1))  # noqa: TID251
+    unknown, _ = make_key()
+    await stage.stage.database.sql("insert into producer_freshness values ('identity', now() - interval '6 minutes')")
+    try:
+        engage = {"scope": "organization"}
+        assert (await stage.client(holder.key).post("/v1/kill-switches", engage)).status == 200
+        assert execution.asked[-1]["path"] == "/v1/kill-switches"
+        assert (await stage.client(revoked.key).post("/v1/kill-switches", engage)).status == 401
+        for answer in (
+            await stage.client(unknown).post("/v1/kill-switches", engage),
+            await stage.client(holder.key).post("/v1/runs", {}),
+            await stage.get(holder.key, "/v1/kill-switches"),
+        ):
+            assert (answer.status, answer.code) == (503, "identity_stale")
+    finally:
+        await stage.stage.database.sql("delete from producer_freshness")
+
+
 async def _becomes(stage: EdgeStage, key: str, status: int) -> str:
     """The code of the refusal that comes within the two seconds that are promised."""
     async with asyncio.timeout(2):

@@ -245,7 +245,7 @@ def _ask(node_id: str, following: str | None, ask: ApprovalAsk, shown: Template 
         id=node_id,
         next=following,
         wait=Wait.APPROVAL,
-        input=shown or compile_template(bound or WHOLE_INPUT, ("input",)),
+        input=shown or compile_template(bound, ("input",)),
         timeout_seconds=ask.expires,
         approvers=ask.approvers.names(),
         on_refusal=OnError.SKIP if ask.on_reject == "continue" else OnError.FAIL,

@@ -54,7 +54,10 @@ class Approvers(Shape):
 
 
 class ApprovalAsk(Shape):
-    """A person other than the requester has to approve; the fields of the input named in `bind` are shown."""
+    """A person other than the requester has to approve; the fields of the input named in `bind` are shown.
+
+    What is shown travels in facts and is kept by policy and audit: name what is needed to decide, and no more.
+    """
 
     approvers: Approvers = Approvers()
     bind: Annotated[list[NodeId], Field(max_length=20)] = []

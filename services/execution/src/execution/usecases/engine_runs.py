@@ -193,7 +193,7 @@ class RunInHand:
             if attempt.effects == Effects.WRITE:
                 attempt.completed_at = utc_now()
                 attempt.fail("skipped", "The run was stopped before this call.")
-                self._add(write, attempt, StepStatus.SKIPPED)
+                write.steps.append(attempt.row(StepStatus.SKIPPED))
 
     def _next_number(self) -> int:
         self._step_number += 1

@@ -5,13 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-import orjson
-
 from chassis.uow import UnitOfWork
 from contracts.execution import ApprovalWanted, RunWaitStarted
 from execution.domain.runs import WaitingFor
 from execution.tables.runs import Run
-from execution.usecases.engine_waits import MAX_SHOWN_BYTES, digest_of_step
+from execution.usecases.engine_waits import digest_of_step
 
 
 def ask_approval(uow: UnitOfWork, run: Run) -> None:
@@ -38,11 +36,11 @@ def ask_approval(uow: UnitOfWork, run: Run) -> None:
 
 
 def shown_of(run: Run) -> dict[str, Any]:
-    """What an approver sees of the run, the same whenever it is asked; a large input only by its digest."""
-    shown: dict[str, Any] = {"semver": run.semver, "trigger": run.trigger_type, "limits": run.limits}
-    if run.input is not None and len(run.input) <= MAX_SHOWN_BYTES:
-        shown["input"] = orjson.loads(run.input)
-    return shown
+    """What an approver is told of the run, the same whenever it is asked.
+
+    Not its input: this travels in facts, and whoever may decide may read the run. The digest holds the input too.
+    """
+    return {"semver": run.semver, "trigger": run.trigger_type, "limits": run.limits}
 
 
 def is_approved_as_asked(run: Run, digest: str) -> bool:

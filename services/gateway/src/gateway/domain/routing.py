@@ -51,3 +51,8 @@ def explained_run(path: str) -> str | None:
     parts = path.split("/")
     is_explain = len(parts) == 5 and parts[:3] == ["", "v1", "runs"] and parts[4] == "explain"
     return parts[3] if is_explain else None
+
+
+def is_emergency(method: str, path: str) -> bool:
+    """Whether it is engaging a kill switch: possible also while identity is silent, by keys that are known here."""
+    return method == "POST" and path == "/v1/kill-switches"

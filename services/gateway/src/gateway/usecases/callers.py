@@ -45,6 +45,8 @@ class KnownCaller:
     bucket: Bucket
     refusal: RefusalError | None = None
     """Why the right holder of the right key may not come in."""
+    is_stale: bool = False
+    """Whether identity was silent for too long when it was read: it may have been revoked meanwhile."""
 
 
 @dataclass(slots=True)
@@ -63,14 +65,19 @@ class CallerBook:
     _organizations: dict[Any, Bucket] = field(default_factory=dict)
     _strangers: Bucket = field(default_factory=lambda: Bucket.full(UNKNOWN_PER_SECOND, 0))
 
-    async def holder(self, key: str) -> KnownCaller:
-        """Whose key this is; UnauthenticatedError, ForbiddenError or, where identity is silent, UnavailableError."""
+    async def holder(self, key: str, *, even_stale: bool = False) -> KnownCaller:
+        """Whose key this is; UnauthenticatedError, ForbiddenError or, where identity is silent, UnavailableError.
+
+        With `even_stale` a known key is believed all the same: for what must be possible when all else is not.
+        """
         digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
         known = self._known.get(digest)
-        if known is None or time.monotonic() - known.read_at >= FRESH_SECONDS:
+        if known is None or known.is_stale or time.monotonic() - known.read_at >= FRESH_SECONDS:
             known = await self._read_once(digest, key)
         if known.refusal is not None:
             raise known.refusal
+        if known.is_stale and not even_stale:
+            raise _silent()
         return known
 
     def admit(self, known: KnownCaller) -> None:
@@ -91,7 +98,8 @@ class CallerBook:
     async def require_fresh(self) -> None:
         """UnavailableError while identity has been silent for too long."""
         async with begin(self.engine(), None) as (_, raw):
-            self._require_recent(await raw.fetchval(_ATTESTED))
+            if self._is_silent(await raw.fetchval(_ATTESTED)):
+                raise _silent()
 
     async def _read_once(self, digest: bytes, key: str) -> KnownCaller:
         """Many requests of one key at once ask the database once."""
@@ -110,7 +118,9 @@ class CallerBook:
         parsed = parse_key(key)
         if parsed is None:
             raise UnauthenticatedError("This is no key: a key starts with rmt_ and its last letters are a checksum.")
-        row = await self._find(digest, parsed)
+        row, is_stale = await self._find(digest, parsed)
+        if row is None and is_stale:
+            raise _silent()  # it may be one that identity could not tell of
         if row is None or not hmac.compare_digest(row["secret_sha256"], parsed.secret_sha256):
             self._known.pop(digest, None)
             raise UnauthenticatedError(_UNKNOWN)
@@ -123,43 +133,47 @@ class CallerBook:
             read_at=now,
             bucket=old.bucket if old else Bucket.full(key_rate, now),
             refusal=_refusal(row),
+            is_stale=is_stale,
         )
         _make_room(self._known)
         self._known[digest] = known
         return known
 
-    async def _find(self, digest: bytes, parsed: ParsedKey) -> Any:
+    async def _find(self, digest: bytes, parsed: ParsedKey) -> tuple[Any, bool]:
+        """The key's row, and whether identity has been silent for too long."""
         is_stranger = digest not in self._known
         now = time.monotonic()
         if is_stranger and now - self._refused.get(digest, -math.inf) < FRESH_SECONDS:
-            return None
+            return None, False
         if is_stranger and (wait := self._strangers.take(UNKNOWN_PER_SECOND, now)):
             raise _too_often("Too many unknown keys are tried.", wait)
-        row = await self._look_up(parsed)
-        if row is None and is_stranger:
+        row, is_stale = await self._look_up(parsed)
+        if row is None and is_stranger and not is_stale:
             await asyncio.sleep(YOUNG_KEY_SECONDS)
-            row = await self._look_up(parsed)
-        if row is None:
+            row, is_stale = await self._look_up(parsed)
+        if row is None and not is_stale:
             _make_room(self._refused)
             self._refused[digest] = time.monotonic()
-        return row
+        return row, is_stale
 
-    async def _look_up(self, parsed: ParsedKey) -> Any:
+    async def _look_up(self, parsed: ParsedKey) -> tuple[Any, bool]:
         async with begin(self.engine(), None) as (_, raw):
             row = await raw.fetchrow(_FIND, parsed.key_prefix)
-            self._require_recent(await raw.fetchval(_ATTESTED))
-            return row
+            return row, self._is_silent(await raw.fetchval(_ATTESTED))
 
-    def _require_recent(self, attested_at: datetime | None) -> None:
+    def _is_silent(self, attested_at: datetime | None) -> bool:
         """Before identity's first word ever there is nothing that could have been revoked."""
         if attested_at is None:
-            return
-        if (utc_now() - attested_at).total_seconds() > self.max_staleness_seconds:
-            raise UnavailableError(
-                "Identity has been silent for too long, so keys cannot be trusted right now.",
-                code="identity_stale",
-                retry_after_seconds=1,
-            )
+            return False
+        return (utc_now() - attested_at).total_seconds() > self.max_staleness_seconds
+
+
+def _silent() -> UnavailableError:
+    return UnavailableError(
+        "Identity has been silent for too long, so keys cannot be trusted right now.",
+        code="identity_stale",
+        retry_after_seconds=1,
+    )
 
 
 def _caller(row: Any) -> Caller:
