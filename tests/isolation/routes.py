@@ -120,6 +120,7 @@ async def things_of(town: Town, organization: Organization) -> dict[str, str]:
     send, key = town.traffic.send, organization.key
     named = {name for route in await published(town) for name in route.names}
     ids = {"organization_id": organization.id, "semver": "1.0.0", "run_id": await _fork(town, organization)}
+    ids["evaluation_id"] = await _evaluation(town, organization)
     for name, path in _LISTED.items():
         ids[name] = str((await send("GET", path, key))["items"][0]["id"])
     await send("POST", "/v1/runs", key, {"orchestration": "approved", "input": {"topic": "rivers"}})
@@ -135,6 +136,16 @@ async def things_of(town: Town, organization: Organization) -> dict[str, str]:
         ids[name] = await until(lambda path=path: _first(town, key, path), f"something in {path}")  # type: ignore[misc]
     assert not named - ids.keys(), "paths name what has no example here"
     return ids
+
+
+async def _evaluation(town: Town, organization: Organization) -> str:
+    """One of the agent that is then the newest, and so the first in the list."""
+    send, key = town.traffic.send, organization.key
+    known = (await send("GET", "/v1/agents", key))["items"][0]["config_yaml"]
+    case = "evals: [{name: smoke, input: {topic: rivers}, expect: 'true'}]\n"
+    agent = await send("POST", "/v1/agents", key, {"name": f"n {new_id()}", "config_yaml": f"{known}\n{case}"})
+    made = await send("POST", f"/v1/agents/{agent['id']}/versions/1.0.0/evaluate", key)
+    return str(made["id"])
 
 
 async def _fork(town: Town, organization: Organization) -> str:

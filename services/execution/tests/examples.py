@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from services.execution.tests.factories import HTTP, PAIR, WRITER, agent_file
+from services.execution.tests.factories import EVALUATED, HTTP, PAIR, WRITER, agent_file
 
 import spine.testing.stage
 from chassis.caller import Caller
@@ -153,6 +153,25 @@ async def next_workspace(stage: AnyStage, caller: Caller, *, requires_approval: 
         workspace_id, caller.organization_id, first, requires_approval,
     )  # fmt: skip
     return workspace_id
+
+
+async def an_evaluated_agent(stage: AnyStage, caller: Caller) -> dict[str, Any]:
+    place = str(await workspace_of(stage, caller))
+    body = {"name": f"a {new_id()}", "config_yaml": EVALUATED, "workspace": place}
+    return await made(stage, caller, "/v1/agents", body)
+
+
+@EXAMPLES.of("evaluate_agent_version", "list_evaluations")
+async def _evaluate_agent_version(stage: AnyStage, caller: Caller) -> Call:
+    agent = await an_evaluated_agent(stage, caller)
+    return Call({"agent_id": UUID(agent["id"]), "semver": "1.0.0"})
+
+
+@EXAMPLES.of("get_evaluation")
+async def _get_evaluation(stage: AnyStage, caller: Caller) -> Call:
+    call = await _evaluate_agent_version(stage, caller)
+    path = f"/v1/agents/{call.path['agent_id']}/versions/1.0.0/evaluate"
+    return Call({**call.path, "evaluation_id": UUID((await made(stage, caller, path, {}))["id"])})
 
 
 @EXAMPLES.of("promote_agent")

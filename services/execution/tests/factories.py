@@ -21,6 +21,14 @@ input_schema:
 limits: {max_cost_usd: "0.05", max_tokens: 2000, timeout: 60s}
 """
 
+EVALUATED = (
+    WRITER
+    + """evals:
+  - {name: says something, input: {topic: rivers}, expect: 'size(output.text) > 0'}
+  - {name: says it of the topic, input: {topic: lakes}, expect: 'output.text.contains(input.topic)'}
+"""
+)
+
 HTTP = """
 apiVersion: agent/v1
 kind: http

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from services.execution.tests.examples import EXAMPLES, a_credential, a_price, a_run, an_orchestration, made
+from services.execution.tests.examples import (
+    EXAMPLES,
+    a_credential,
+    a_price,
+    a_run,
+    an_evaluated_agent,
+    an_orchestration,
+    made,
+)
 
 import spine.testing.stage
 from chassis.caller import Caller
@@ -30,4 +38,6 @@ class TestTables(TableCoverage):
         await a_run(stage, caller)
         await a_credential(stage, caller)
         await a_price(stage, caller)
+        agent = await an_evaluated_agent(stage, caller)
+        await made(stage, caller, f"/v1/agents/{agent['id']}/versions/current/evaluate", {})
         await made(stage, caller, "/v1/allowed-hosts", {"host": "agents.example.com"})

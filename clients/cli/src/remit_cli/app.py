@@ -11,6 +11,7 @@ from remit_cli.commands import (
     approvals,
     audit,
     definitions,
+    evals,
     facts,
     forks,
     hosts,
@@ -55,7 +56,9 @@ def options(
 
 machine.add_to(app)
 forks.add_to(runs.app)
-app.add_typer(definitions.make("agent"), name="agents")
+agents = definitions.make("agent")
+evals.add_to(agents)
+app.add_typer(agents, name="agents")
 app.add_typer(definitions.make("orchestration"), name="orchestrations")
 app.add_typer(runs.app, name="runs")
 app.add_typer(schedules.app, name="schedules")

@@ -58,3 +58,34 @@ class AllowedHostDeleted(AllowedHostState):
     """From now on versions that name this host fail their scan, unless no list is left."""
 
     type: ClassVar = "execution.allowed_host.deleted.v1"
+
+
+class EvaluationState(Fact):
+    """The evals of an agent's version, run once."""
+
+    subject_field: ClassVar = "evaluation_id"
+
+    evaluation_id: UUID
+    version: int
+    workspace_id: UUID
+    agent_id: UUID
+    agent_version_id: UUID
+    semver: str
+    eval_count: int
+
+
+class EvaluationStarted(EvaluationState):
+    """A run was queued for each eval of a version."""
+
+    type: ClassVar = "execution.evaluation.started.v1"
+
+
+class EvaluationCompleted(EvaluationState):
+    """Every run of an evaluation is over and was judged."""
+
+    type: ClassVar = "execution.evaluation.completed.v1"
+
+    passed_count: int
+    failed_count: int
+    error_count: int
+    """Evals without an answer, or whose expression had no truth for it."""

@@ -15,6 +15,7 @@ from execution.api import (
     agent_versions,
     agents,
     allowed_hosts,
+    evaluations,
     forks,
     kill_switches,
     model_credentials,
@@ -28,12 +29,13 @@ from execution.api import (
     schedules,
     steps,
 )
-from execution.clients.agents import AgentKinds, AgentRunner
+from execution.clients.agents import AgentKinds
 from execution.clients.http_agent import HttpRunner
 from execution.clients.llm import Endpoint, LlmRunner
 from execution.clients.mcp_agent import McpRunner
 from execution.clients.python_agent import PythonRunner, installed_functions
 from execution.consumers import approvals, subscriptions, users, workspaces
+from execution.jobs.evaluations import judge_evaluations
 from execution.jobs.kill_switches import sweep_kill_switches
 from execution.jobs.leases import reap_leases
 from execution.jobs.months import keep_months
@@ -54,15 +56,14 @@ def build(settings: Settings) -> Service:
     signals = RunSignals(settings.database_url.get_secret_value())
     to_models, to_others = _outbound(settings, with_embedded=True), _outbound(settings, with_embedded=False)
     models = LlmRunner(to_models, embedded=_embedded(settings), to_tools=to_others)
-    runners: dict[str, AgentRunner] = {
+    kinds = AgentKinds({
         "llm": models,
         "http": HttpRunner(to_others),
         "python": PythonRunner(installed_functions()),
         "mcp": McpRunner(to_others),
-    }
-    options = Options(
-        agents=AgentKinds(runners), objects=objects, keyring=keyring, slots=settings.slots, on_ended=signals.ended
-    )  # fmt: skip
+    })  # fmt: skip
+    options = Options(agents=kinds, objects=objects, keyring=keyring, slots=settings.slots, on_ended=signals.ended)
+    clocks = [tick_schedules(objects, signals), judge_evaluations(objects)]
 
     async def warm_models(_: Running) -> None:
         await models.warm()
@@ -75,6 +76,7 @@ def build(settings: Settings) -> Service:
             agents.router,
             agent_versions.router,
             allowed_hosts.router,
+            evaluations.router,
             orchestrations.router,
             orchestration_versions.router,
             kill_switches.router,
@@ -89,7 +91,7 @@ def build(settings: Settings) -> Service:
             schedules.router,
         ],
         consumers=handlers_in(workspaces, subscriptions, users, approvals),
-        jobs=[reap_leases, sweep_kill_switches, tick_schedules(objects, signals), keep_months],
+        jobs=[reap_leases, sweep_kill_switches, *clocks, keep_months],
         workers=[engine(options), admission(), waking(), warm_models],
         closing=[to_models.close, to_others.close, signals.close],
     )

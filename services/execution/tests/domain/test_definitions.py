@@ -179,7 +179,7 @@ def test_agents_of_a_file_are_checked_and_kept_apart() -> None:
             [(3, "model.fallback", "invalid_value")],
         ),
         (("retry:", "strategy: json_action\nretry:"), [(7, "strategy", "invalid_value")]),
-        (("retry:", "evals: [{name: smoke}]\nretry:"), [(7, "evals", "not_supported_yet")]),
+        (("retry:", "evals: [{name: smoke}]\nretry:"), [(7, "evals[0].expect", "missing_key")]),
         (("instructions:", "instruction:"), [(4, "instruction", "unknown_key")]),
         (("temperature: 0", "temperature: hot"), [(3, "model.temperature", "invalid_value")]),
         (("max_output_tokens: 60", 'max_output_tokens: "60"'), [(3, "model.max_output_tokens", "invalid_value")]),
@@ -350,9 +350,10 @@ def test_the_documented_agent_without_what_is_to_come_is_accepted() -> None:
     assert [(path, code) for _, path, code in refused(later)] == [
         ("tools[0]", "not_supported_yet"),
         ("tools[1]", "not_supported_yet"),
-        ("evals", "not_supported_yet"),
     ]
     assert parse_agent(AGENT + "tools: []\nevals: []\n").spec == parse_agent(AGENT).spec
+    (case,) = parse_agent(AGENT + later.splitlines()[-1]).spec.evals
+    assert (case.name, case.input, case.expect) == ("smoke", {"topic": "x"}, "true")
 
 
 TOOLS = """\

@@ -82,7 +82,7 @@ class Definitions:
         body = {"reason": reason} | ({"to": to} if to else {})
 
         async def do(edge: Edge) -> Any:
-            found = await id_of(edge, self._path, name, **await _place(edge, workspace))
+            found = await id_of(edge, self._path, name, **await place_of(edge, workspace))
             return await edge.post(f"{self._path}/{found}/rollback", body)
 
         found = ask(do)
@@ -103,7 +103,7 @@ class Definitions:
         body = {"to_workspace": to, "version": version}
 
         async def do(edge: Edge) -> Any:
-            found = await id_of(edge, self._path, name, **await _place(edge, workspace))
+            found = await id_of(edge, self._path, name, **await place_of(edge, workspace))
             return await edge.post(f"{self._path}/{found}/promote", body)
 
         found = ask(do)
@@ -132,8 +132,8 @@ def make(noun: str) -> typer.Typer:
     return app
 
 
-async def _place(edge: Edge, workspace: str | None) -> dict[str, str]:
-    """What narrows a search by name to one workspace."""
+async def place_of(edge: Edge, workspace: str | None) -> dict[str, str]:
+    """Return what narrows a search by name to one workspace."""
     return {"workspace_id": await id_of(edge, "/v1/workspaces", workspace)} if workspace else {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from execution.domain.agents import AgentSpec, LlmAgent
+from execution.domain.evals import eval_problems
 from execution.domain.expressions import PathExpression
 from execution.domain.prices import EMBEDDED_PROVIDER
 from execution.domain.references import Found
@@ -14,6 +15,7 @@ from execution.domain.tools import name_for_models
 
 def agent_problems(spec: AgentSpec) -> Iterator[Found]:
     """What is wrong with an agent beyond the shape of its parts."""
+    yield from eval_problems(spec.evals, spec.input_schema)
     if isinstance(spec, LlmAgent):
         yield from _instruction_problems(spec)
         yield from _tool_problems(spec)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field
 
 from execution.domain.endpoints import HttpEndpoint
+from execution.domain.evals import Evals
 from execution.domain.model_choices import KeyUse, ModelChoice, OneModel
 from execution.domain.nodes import Effects
 from execution.domain.shapes import AgentLimits, Retry, Shape
@@ -33,6 +34,7 @@ class AgentShape(Shape):
     output_schema: dict[str, Any] | None = None
     limits: AgentLimits = AgentLimits()
     retry: Retry | None = None
+    evals: Evals = []
 
     @property
     def keys(self) -> tuple[KeyUse, ...]:
@@ -174,4 +176,4 @@ class McpAgent(AgentShape):
 AgentSpec: TypeAlias = LlmAgent | HttpAgent | PythonAgent | McpAgent
 AGENT_KINDS: dict[str, type[AgentSpec]] = {"llm": LlmAgent, "http": HttpAgent, "python": PythonAgent, "mcp": McpAgent}
 LATER_AGENT_KINDS = ("a2a",)
-LATER_AGENT_PARTS: tuple[tuple[str, ...], ...] = (("evals",),)
+LATER_AGENT_PARTS: tuple[tuple[str, ...], ...] = ()
