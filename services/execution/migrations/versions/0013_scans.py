@@ -4,8 +4,8 @@ from alembic import op
 
 from chassis.migration import isolate
 
-revision = "0021"
-down_revision = "0020"
+revision = "0013"
+down_revision = "0012"
 
 SERVICE = "execution"
 BATCH = "remit_execution_batch"

@@ -4,8 +4,8 @@ from alembic import op
 
 from chassis.migration import isolate, security_definer
 
-revision = "0023"
-down_revision = "0022"
+revision = "0015"
+down_revision = "0014"
 
 SERVICE = "execution"
 BATCH = "remit_execution_batch"
