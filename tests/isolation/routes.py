@@ -141,9 +141,14 @@ async def things_of(town: Town, organization: Organization) -> dict[str, str]:
 async def _evaluation(town: Town, organization: Organization) -> str:
     """One of the agent that is then the newest, and so the first in the list."""
     send, key = town.traffic.send, organization.key
-    known = (await send("GET", "/v1/agents", key))["items"][0]["config_yaml"]
+    known = (await send("GET", "/v1/agents", key))["items"][0]
     case = "evals: [{name: smoke, input: {topic: rivers}, expect: 'true'}]\n"
-    agent = await send("POST", "/v1/agents", key, {"name": f"n {new_id()}", "config_yaml": f"{known}\n{case}"})
+    body = {
+        "name": f"n {new_id()}",
+        "workspace": known["workspace_id"],
+        "config_yaml": f"{known['config_yaml']}\n{case}",
+    }
+    agent = await send("POST", "/v1/agents", key, body)
     made = await send("POST", f"/v1/agents/{agent['id']}/versions/1.0.0/evaluate", key)
     return str(made["id"])
 

@@ -78,7 +78,10 @@ def read_yaml(text: str) -> Marked:
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        _refuse(mark.line + 1 if mark else 1, mark.column + 1 if mark else 1, error.problem or str(error), "not_yaml")
+        message = error.problem or str(error)
+        # The scanner reads ahead of the events that are counted here, and has a limit of its own.
+        code = "too_deep" if "nesting depth" in message else "not_yaml"
+        _refuse(mark.line + 1 if mark else 1, mark.column + 1 if mark else 1, message, code)
     except yaml.YAMLError as error:
         _refuse(1, 1, str(error), "not_yaml")
     marked = Marked()
