@@ -18,6 +18,7 @@ from execution.domain.nodes import (
     Node,
     OnError,
     ParallelNode,
+    SubrunNode,
     Wait,
     WaitNode,
 )
@@ -47,7 +48,7 @@ from execution.domain.orchestrations import (
 )
 from execution.domain.ordering import in_order
 from execution.domain.shapes import policy_of
-from execution.domain.steps import AnyStep, ApprovalAsk, SignalAsk, Work
+from execution.domain.steps import AnyStep, ApprovalAsk, SignalAsk, StepShape, Work
 from execution.domain.templates import Template, compile_template
 
 AGENT_NODE = "agent"
@@ -134,8 +135,8 @@ def _parallel(spec: Parallel) -> list[Node]:
         quorum=spec.join.quorum or 0,
         on_branch_error=OnError(spec.join.on_branch_error),
     )
-    branches = [_agent(branch, branch.agent, branch.id) for branch in spec.branches]
-    return [fork, *branches, *([_agent(spec.merge, spec.merge.agent, MERGE)] if spec.merge else [])]
+    branches = [_run(branch, branch.id) for branch in spec.branches]
+    return [fork, *branches, *([_run(spec.merge, MERGE)] if spec.merge else [])]
 
 
 def _router(spec: Router) -> list[Node]:
@@ -147,9 +148,9 @@ def _router(spec: Router) -> list[Node]:
     )
     # Behind a classifier's agent, what came before is its word; what is to be routed is the run's input.
     default = compile_template(WHOLE_INPUT) if classifier.agent else None
-    ways = [_agent(step, step.agent, name, default=default) for name, step in spec.routes.items()]
+    ways = [_run(step, name, default=default) for name, step in spec.routes.items()]
     if spec.otherwise:
-        ways.append(_agent(spec.otherwise, spec.otherwise.agent, OTHERWISE, default=default))
+        ways.append(_run(spec.otherwise, OTHERWISE, default=default))
     first = [_agent(classifier, classifier.agent, CLASSIFY, ROUTER_NODE)] if classifier.agent else []
     return [*first, fork, *ways]
 
@@ -172,8 +173,8 @@ def _map_reduce(spec: MapReduce) -> list[Node]:
         max_items=spec.max_items,
         item_error=OnError(spec.item_error),
     )
-    body = _agent(spec.map, spec.map.agent, MAP, roots=("input", spec.item_name))
-    return [each, body, *([_agent(spec.reduce, spec.reduce.agent, REDUCE, roots=GATHERED)] if spec.reduce else [])]
+    body = _run(spec.map, MAP, roots=("input", spec.item_name))
+    return [each, body, *([_run(spec.reduce, REDUCE, roots=GATHERED)] if spec.reduce else [])]
 
 
 def _loop(spec: LoopUntil) -> list[Node]:
@@ -186,7 +187,7 @@ def _loop(spec: LoopUntil) -> list[Node]:
         on_exhausted=OnError.FAIL if spec.on_exhausted == "fail" else OnError.SKIP,
         result=BODY if judge.agent else None,
     )
-    body = _agent(spec.body, spec.body.agent, BODY, JUDGE if judge.agent else None, roots=GATHERED)
+    body = _run(spec.body, BODY, JUDGE if judge.agent else None, roots=GATHERED)
     return [again, body, *([_agent(judge, judge.agent, JUDGE)] if judge.agent else [])]
 
 
@@ -236,7 +237,7 @@ def _is_next(spec: Handoff, name: str) -> Template:
 
 def _approval(spec: Approval) -> list[Node]:
     ask = _ask(APPROVE, ACT, spec)
-    return [ask, _agent(spec.before, spec.before.agent, ACT, default=compile_template(WHOLE_INPUT))]
+    return [ask, _run(spec.before, ACT, default=compile_template(WHOLE_INPUT))]
 
 
 def _ask(node_id: str, following: str | None, ask: ApprovalAsk, shown: Template | None = None) -> WaitNode:
@@ -266,8 +267,8 @@ def _graph(spec: GraphPattern) -> list[Node]:
 
 def _any(step: AnyStep, following: str | None) -> Node:
     """A step of whichever kind."""
-    if step.agent is not None:
-        return _agent(step, step.agent, step.id, following, roots=GATHERED_STEPS)
+    if step.agent is not None or step.orchestration is not None:
+        return _run(step, step.id, following, roots=GATHERED_STEPS)
     shown = compile_template(step.input, GATHERED_STEPS) if step.has_input else None
     if step.approval is not None:
         return _ask(step.id, following, step.approval, shown)
@@ -284,6 +285,27 @@ def _any(step: AnyStep, following: str | None) -> Node:
         signal=signal.name,
         timeout_seconds=signal.timeout,
         on_refusal=OnError.SKIP if signal.on_timeout == "continue" else OnError.FAIL,
+    )
+
+
+def _run(
+    step: StepShape | AnyStep,
+    node_id: str,
+    following: str | None = None,
+    *,
+    roots: tuple[str, ...] = ("input", "steps"),
+    default: Template | None = None,
+) -> AgentNode | SubrunNode:
+    """A step that runs something."""
+    if step.orchestration is None:
+        agent = cast("str", step.agent)  # a step is either
+        return _agent(step, agent, node_id, following, roots=roots, default=default)
+    return SubrunNode(
+        id=node_id,
+        next=following,
+        orchestration=step.orchestration,
+        input=compile_template(step.input, roots) if step.has_input else default,
+        timeout_seconds=step.timeout,
     )
 
 

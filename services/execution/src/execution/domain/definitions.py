@@ -1,6 +1,6 @@
 """Reading definitions: YAML text in, a checked definition or every problem with its line and column out.
 
-A file may carry `metadata` (and an orchestration's file `agents`) beside the configuration. The configuration is what
+A file may carry `metadata` (an orchestration's also `agents` and `orchestrations`) beside the configuration. The configuration is what
 is stored, run and hashed; metadata is not part of it.
 """
 
@@ -25,6 +25,7 @@ from execution.domain.orchestrations import (
     LATER_ORCHESTRATION_PARTS,
     PATTERNS,
     AgentReference,
+    OrchestrationReference,
     OrchestrationSpec,
 )
 from execution.domain.problems import NOT_SUPPORTED_YET, DefinitionError, Problem
@@ -47,7 +48,7 @@ class Definition(Generic[Spec]):
     spec: Spec
     digest: str
     metadata: Metadata | None
-    agents: Mapping[str, AgentReference]
+    references: Mapping[str, AgentReference]
     """What the aliases of an applied orchestration stand for; empty when the file does not say."""
 
 
@@ -62,21 +63,30 @@ def parse_agent(text: str) -> Definition[AgentSpec]:
     return reading.definition(spec, {})
 
 
-def parse_orchestration(text: str, *, aliases: Collection[str] | None = None) -> Definition[OrchestrationSpec]:
+def parse_orchestration(
+    text: str, *, aliases: Collection[str] | None = None, orchestrations: Collection[str] = ()
+) -> Definition[OrchestrationSpec]:
     """Read an orchestration's `config_yaml`, or raise DefinitionError with every problem.
 
-    `aliases` are the keys of its `agent_ids`; every alias used must be among them or in the file's own `agents`.
-    With neither, aliases are not checked.
+    `aliases` and `orchestrations` are the keys of its `agent_ids` that stand for agents and for orchestrations; every
+    alias used must be among them or in the file's own `agents` and `orchestrations`. With none of these, aliases are
+    not checked.
     """
     reading = _Reading(parse_document(text))
     reading.take_metadata()
-    agents = reading.take_agents()
+    agents = reading.take_references("agents", AgentReference)
+    children = reading.take_references("orchestrations", OrchestrationReference)
+    for alias in {*(agents or ()), *(aliases or ())} & {*(children or ()), *orchestrations}:
+        reading.note([(("orchestrations", alias), "duplicate_id", f"the alias {alias!r} stands for an agent already")])
     spec: OrchestrationSpec | None = reading.shape("pattern", PATTERNS, (), LATER_ORCHESTRATION_PARTS)
     reading.check_schemas()
     if spec is not None:
-        known = None if aliases is None and agents is None else {*(aliases or ()), *(agents or ())}
-        reading.note(orchestration_problems(spec, known))
-    return reading.definition(spec, agents or {})
+        if aliases is None and agents is None and children is None:
+            reading.note(orchestration_problems(spec, None, None))
+        else:
+            known = {*(aliases or ()), *(agents or ())}, {*orchestrations, *(children or ())}
+            reading.note(orchestration_problems(spec, *known))
+    return reading.definition(spec, {**(agents or {}), **(children or {})})
 
 
 def agent_of(config: Mapping[str, Json]) -> AgentSpec:
@@ -105,16 +115,16 @@ class _Reading:
         if "metadata" in self._config:
             self._metadata = self._validated(Metadata, self._config.pop("metadata"), ("metadata",))
 
-    def take_agents(self) -> dict[str, AgentReference] | None:
-        """Split `agents` from an orchestration's configuration."""
-        if "agents" not in self._config:
+    def take_references(self, key: str, shape: type[AnyShape]) -> dict[str, AnyShape] | None:
+        """Split `agents` or `orchestrations` from an orchestration's configuration."""
+        if key not in self._config:
             return None
-        found = self._config.pop("agents")
+        found = self._config.pop(key)
         if not isinstance(found, dict) or len(found) > MAX_ALIASES:
-            self._note(("agents",), "invalid_value", f"agents maps at most {MAX_ALIASES} aliases to agents")
+            self._note((key,), "invalid_value", f"{key} maps at most {MAX_ALIASES} aliases to {key}")
             return None
-        agents = {alias: self._validated(AgentReference, value, ("agents", alias)) for alias, value in found.items()}
-        return {alias: agent for alias, agent in agents.items() if agent is not None}
+        references = {alias: self._validated(shape, value, (key, alias)) for alias, value in found.items()}
+        return {alias: reference for alias, reference in references.items() if reference is not None}
 
     def shape(
         self,
@@ -151,11 +161,11 @@ class _Reading:
         for path, code, message in problems:
             self._note(path, code, message)
 
-    def definition(self, spec: Any, agents: Mapping[str, AgentReference]) -> Definition[Any]:
+    def definition(self, spec: Any, references: Mapping[str, AgentReference]) -> Definition[Any]:
         """The definition, if there is no problem."""
         if self._problems:
             raise DefinitionError(self._problems)
-        return Definition(self._config, spec, digest_of(self._config), self._metadata, agents)
+        return Definition(self._config, spec, digest_of(self._config), self._metadata, references)
 
     def _validated(self, shape: type[AnyShape], value: Json, at: Path) -> AnyShape | None:
         try:

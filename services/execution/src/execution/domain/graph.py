@@ -9,6 +9,7 @@ from typing import Any
 from execution.domain.documents import Json
 from execution.domain.expressions import ROOTS
 from execution.domain.nodes import (
+    LEAVES,
     NODE_KINDS,
     AgentNode,
     Edge,
@@ -19,6 +20,7 @@ from execution.domain.nodes import (
     MapNode,
     Node,
     OnError,
+    SubrunNode,
     Wait,
     chains_of,
     require_bounded,
@@ -46,6 +48,8 @@ class Graph:
     """When the run fails: which node undoes which step that has completed, the last one first."""
     aliases: tuple[str, ...] = field(init=False)
     """Every agent alias it needs, sorted."""
+    most_steps: int = field(init=False)
+    """No run of it takes more steps than so many, those of its children included: `max_steps`, or fewer."""
     following: Mapping[str, str | None] = field(init=False, repr=False, compare=False)
     """Each node's `next`, for the interpreter's shortest way."""
 
@@ -53,6 +57,7 @@ class Graph:
         found = {node.agent for node in self.nodes.values() if isinstance(node, AgentNode)}
         object.__setattr__(self, "aliases", tuple(sorted(found)))
         object.__setattr__(self, "following", {node.id: node.next for node in self.nodes.values()})
+        object.__setattr__(self, "most_steps", _most_steps(self))
 
     def to_json(self) -> dict[str, Json]:
         """The graph as JSON, to be stored with the version."""
@@ -81,6 +86,28 @@ class Graph:
             step_timeout_seconds=value["step_timeout_seconds"],
             compensations=tuple((step, node) for step, node in value.get("compensations", ())),
         )
+
+
+def _most_steps(graph: Graph) -> int:
+    """Every leaf as often as what holds it may repeat it; of children nobody knows here."""
+    if any(isinstance(node, SubrunNode) for node in graph.nodes.values()):
+        return graph.max_steps
+    times: dict[str, int] = {}
+    undoing = (node for _, node in graph.compensations)
+    pending = [(graph.start, 1), *((node, 1) for node in undoing)]
+    while pending:
+        at, often = pending.pop()
+        node = graph.nodes.get(at)
+        if node is None or at in times:
+            continue
+        times[at] = often if isinstance(node, LEAVES) else 0
+        repeated = node.max_iterations if isinstance(node, LoopNode) else 1
+        # A reducer runs once per group, and again on what those gave: fewer times than there are items, and once.
+        repeated = node.max_items if isinstance(node, MapNode) else repeated
+        pending += [(chain, often * repeated) for chain in chains_of(node)]
+        if node.next is not None:
+            pending.append((node.next, often))
+    return min(graph.max_steps, sum(times.values()))
 
 
 def retry_of(graph: Graph, node: Node, agent_retry: RetryPolicy | None) -> RetryPolicy:

@@ -31,9 +31,11 @@ from execution.domain.references import TAKEN_NAMES, Checks, Found
 from execution.domain.steps import AnyStep, NamedStep
 
 
-def orchestration_problems(spec: OrchestrationSpec, aliases: Collection[str] | None) -> Iterator[Found]:
-    """What is wrong with an orchestration beyond the shape of its parts; without `aliases` these are not checked."""
-    checks = Checks(spec.input_schema, aliases)
+def orchestration_problems(
+    spec: OrchestrationSpec, agents: Collection[str] | None, orchestrations: Collection[str] | None
+) -> Iterator[Found]:
+    """What is wrong with an orchestration beyond the shape of its parts; None: which aliases there are is not known."""
+    checks = Checks(spec.input_schema, agents, orchestrations)
     yield from _PROBLEMS[type(spec)](spec, checks)
     yield from _compensation_problems(spec, checks)
 
@@ -47,7 +49,7 @@ def _compensation_problems(spec: OrchestrationSpec, checks: Checks) -> Iterator[
         if each.step in seen or UNDO + each.step in names:
             yield (*at, "step"), "duplicate_id", f"the id {UNDO + each.step!r} is already taken"
         seen.add(each.step)
-        yield from checks.step(each, at, names, ("previous",))
+        yield from checks.work(each, each.agent, at, names, ("previous",))
 
 
 def _steps_done_once(spec: OrchestrationSpec) -> list[str]:

@@ -40,6 +40,10 @@ class AgentReference(Shape):
     version: Literal["current"] | Version = "current"
 
 
+class OrchestrationReference(AgentReference):
+    """Which orchestration an alias stands for, in a file that is applied."""
+
+
 class OrchestrationLimits(Shape):
     """The most one run of an orchestration, with its children, may use."""
 
@@ -87,10 +91,11 @@ class Join(Shape):
         return self
 
 
-class Compensation(StepShape):
+class Compensation(Work):
     """An agent that undoes a step; without `in` it gets what that step gave."""
 
     step: NodeId
+    agent: Alias
 
 
 class OnFailure(Shape):

@@ -22,16 +22,19 @@ class Checks(NamedTuple):
     """What every part of one orchestration is held against."""
 
     input_schema: dict[str, Any] | None
-    aliases: Collection[str] | None
+    agents: Collection[str] | None
+    orchestrations: Collection[str] | None
 
     def step(self, step: StepShape, at: Path, earlier: Collection[str], more: tuple[str, ...] = ()) -> Iterator[Found]:
         """What is wrong with a step that may read these earlier ones, and more roots than `input` and `steps`."""
-        yield from self.work(step, step.agent, at, earlier, more)
+        yield from self.runs(step, at)
+        yield from self.given(step, at, earlier, more)
 
     def any(self, step: AnyStep, at: Path, earlier: Collection[str]) -> Iterator[Found]:
         """What is wrong with a step of whichever kind that may read these earlier ones, and what came before."""
-        if step.agent is not None:
-            yield from self.work(step, step.agent, at, earlier, ("previous",))
+        if step.agent is not None or step.orchestration is not None:
+            yield from self.runs(step, at)
+            yield from self.given(step, at, earlier, ("previous",))
             return
         roots = ("input", "steps", "previous") if earlier else ("input", "previous")
         if step.has_input:
@@ -57,14 +60,28 @@ class Checks(NamedTuple):
 
     def alias(self, agent: str, at: Path) -> Iterator[Found]:
         """An agent that is named without more."""
-        if self.aliases is not None and agent not in self.aliases:
+        if self.agents is not None and agent not in self.agents:
             yield at, "unknown_reference", f"no agent has the alias {agent!r}"
+
+    def runs(self, step: StepShape | AnyStep, at: Path) -> Iterator[Found]:
+        """The agent or orchestration that a step runs."""
+        name = step.orchestration
+        if step.agent is not None:
+            yield from self.alias(step.agent, (*at, "agent"))
+        elif self.orchestrations is not None and name not in self.orchestrations:
+            yield (*at, "orchestration"), "unknown_reference", f"no orchestration has the alias {name!r}"
 
     def work(
         self, work: Work, agent: str, at: Path, earlier: Collection[str], more: tuple[str, ...] = ()
     ) -> Iterator[Found]:
         """The same of anything that an agent does."""
         yield from self.alias(agent, (*at, "agent"))
+        yield from self.given(work, at, earlier, more)
+
+    def given(
+        self, work: Work, at: Path, earlier: Collection[str], more: tuple[str, ...] = ()
+    ) -> Iterator[Found]:
+        """What a step says that it receives."""
         if work.has_input:
             roots = ("input", "steps", *more) if earlier else ("input", *more)
             yield from self.template(work.input, (*at, "in"), earlier, roots)

@@ -20,6 +20,11 @@ CURRENT = "current"
 """The word for whichever revision runs when nobody names another."""
 
 
+def is_orchestration(reference: Mapping[str, str]) -> bool:
+    """Whether an alias of `agent_ids` stands for an orchestration: `{id, version, kind: orchestration}`."""
+    return reference.get("kind") == "orchestration"
+
+
 @dataclass(frozen=True, slots=True)
 class Revision:
     """A checked definition, ready to be saved."""
@@ -33,7 +38,7 @@ class Revision:
     graph: dict[str, Any]
     metadata: Metadata | None
     """Who the definition says it is; None where it does not."""
-    agents: Mapping[str, AgentReference]
+    references: Mapping[str, AgentReference]
     """What an orchestration's own text says its aliases stand for."""
 
     def scan(self, known_hosts: Collection[str]) -> dict[str, Any]:
@@ -96,9 +101,11 @@ def read_agent(text: str) -> Revision:
     return _revision(text, definition, definition.spec.kind, compile_agent(definition))
 
 
-def read_orchestration(text: str, aliases: Collection[str] | None = None) -> Revision:
-    """Read an orchestration's text whose agents are `aliases`, or its own; DefinitionError with every problem."""
-    definition = parse_orchestration(text, aliases=aliases)
+def read_orchestration(text: str, given: Mapping[str, Mapping[str, str]]) -> Revision:
+    """Read an orchestration's text, of which these aliases are `given`; DefinitionError with every problem."""
+    orchestrations = [alias for alias, reference in given.items() if is_orchestration(reference)]
+    agents = given.keys() - set(orchestrations)
+    definition = parse_orchestration(text, aliases=agents, orchestrations=orchestrations)
     return _revision(text, definition, definition.spec.pattern, compile_orchestration(definition))
 
 
@@ -124,5 +131,5 @@ def _revision(text: str, definition: Definition[Any], kind: str, graph: Graph) -
         digest=definition.digest,
         graph=graph.to_json(),
         metadata=definition.metadata,
-        agents=definition.agents,
+        references=definition.references,
     )

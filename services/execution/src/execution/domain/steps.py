@@ -1,4 +1,4 @@
-"""What the steps of an orchestration are made of: an agent to run, or something to wait for."""
+"""What the steps of an orchestration are made of: an agent or orchestration to run, or something to wait for."""
 
 from __future__ import annotations
 
@@ -29,9 +29,17 @@ class Work(Shape):
 
 
 class StepShape(Work):
-    """An agent to run."""
+    """An agent to run, or another orchestration as a run of its own, whose output is the step's."""
 
-    agent: Alias
+    agent: Alias | None = None
+    orchestration: Alias | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.agent is None) == (self.orchestration is None):
+            raise ValueError("a step is either agent or orchestration")
+        _require_no_retry(self, self.orchestration)
+        return self
 
 
 class NamedStep(StepShape):
@@ -88,21 +96,28 @@ class SignalAsk(Shape):
 
 
 class AnyStep(Work):
-    """An agent to run, or something to wait for."""
+    """An agent or orchestration to run, or something to wait for."""
 
     id: NodeId
     agent: Alias | None = None
+    orchestration: Alias | None = None
     approval: ApprovalAsk | None = None
     timer: TimerAsk | None = None
     signal: SignalAsk | None = None
 
     @model_validator(mode="after")
     def _one_of_all(self) -> Self:
-        given = [self.agent, self.approval, self.timer, self.signal]
+        given = [self.agent, self.orchestration, self.approval, self.timer, self.signal]
         if sum(part is not None for part in given) != 1:
-            raise ValueError("a step is exactly one of agent, approval, timer, signal")
-        if self.agent is None and {"retry", "timeout"} & self.model_fields_set:
-            raise ValueError("retry and timeout belong to an agent")
+            raise ValueError("a step is exactly one of agent, orchestration, approval, timer, signal")
+        _require_no_retry(self, self.orchestration)
+        if self.agent is None and self.orchestration is None and {"retry", "timeout"} & self.model_fields_set:
+            raise ValueError("retry and timeout belong to what is run")
         if self.timer is not None and self.has_input:
             raise ValueError("a timer gives on what came before it: it has no in")
         return self
+
+
+def _require_no_retry(work: Work, orchestration: str | None) -> None:
+    if orchestration is not None and "retry" in work.model_fields_set:
+        raise ValueError("an orchestration is not tried again as a whole: its steps have their own retry")
