@@ -293,6 +293,9 @@ class RunQueued(RunFact):
     """A user id, or `api_key:<id>`."""
     decision_id: UUID
     root_run_id: UUID
+    parent_run_id: UUID | None = None
+    parent_step_id: UUID | None = None
+    """Of a child run: the step of its parent that it is."""
     forked_from: UUID | None = None
 
 

@@ -35,6 +35,7 @@ from execution.clients.llm import Endpoint, LlmRunner
 from execution.clients.mcp_agent import McpRunner
 from execution.clients.python_agent import PythonRunner, installed_functions
 from execution.consumers import approvals, subscriptions, users, workspaces
+from execution.jobs.children import look_after_children
 from execution.jobs.evaluations import judge_evaluations
 from execution.jobs.kill_switches import sweep_kill_switches
 from execution.jobs.leases import reap_leases
@@ -92,7 +93,7 @@ def build(settings: Settings) -> Service:
         ],
         consumers=handlers_in(workspaces, subscriptions, users, approvals),
         jobs=[reap_leases, sweep_kill_switches, *clocks, keep_months],
-        workers=[engine(options), admission(), waking(), warm_models],
+        workers=[engine(options), admission(), waking(), look_after_children(objects, signals), warm_models],
         closing=[to_models.close, to_others.close, signals.close],
     )
     service.api.state.keyring = keyring

@@ -7,7 +7,7 @@ from services.execution.tests.stage import Place, Stage, permit
 from chassis.errors import ConflictError, InvalidError
 from chassis.ids import new_id
 from execution.usecases import agent_versions, agents, orchestration_files, orchestration_versions, orchestrations
-from execution.usecases.orchestration_agents import pin_agents
+from execution.usecases.orchestration_references import pin_references
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +64,7 @@ async def test_pins_are_exact_and_follow_current(stage: Stage, place: Place) -> 
         for agent in (writer, editor):
             await agent_versions.create_agent_version(uow, agent.id, config_yaml=HTTP, change_summary="", semver=None)
     async with stage.units.begin(place.caller()) as uow:
-        pins = await pin_agents(uow, wanted)
+        pins = await pin_references(uow, wanted)
     assert (pins["writer"]["semver"], pins["editor"]["semver"]) == ("1.0.1", "1.0.0")
     assert pins["writer"]["agent_id"] == str(writer.id)
     assert pins["editor"]["version_id"] == str(editor.current_version_id)
@@ -75,13 +75,13 @@ async def test_a_run_needs_every_agent_alive_and_clean(stage: Stage, place: Plac
     good, bad = await make_agent(stage, place, "w"), await make_agent(stage, place, "e", leaky)
     async with stage.units.begin(place.caller()) as uow:
         with pytest.raises(ConflictError) as refused:
-            await pin_agents(uow, ids(writer=good, editor=bad))
+            await pin_references(uow, ids(writer=good, editor=bad))
         assert refused.value.code == "security_scan_failed"
     async with stage.units.begin(place.caller()) as uow:
         await agents.delete_agent(uow, good.id)
     async with stage.units.begin(place.caller()) as uow:
         with pytest.raises(ConflictError) as refused:
-            await pin_agents(uow, ids(writer=good))
+            await pin_references(uow, ids(writer=good))
         assert refused.value.code == "agent_gone"
 
 

@@ -38,9 +38,10 @@ class ApplyIn(In):
 
 
 class AgentIdIn(In):
-    """Which agent an alias stands for, and at which version."""
+    """Which agent (or orchestration, to be run as a child) an alias stands for, and at which version."""
 
     id: UUID
+    kind: Literal["agent", "orchestration"] = "agent"
     version: Annotated[str, Field(max_length=64)] = "current"
 
 
@@ -49,7 +50,10 @@ AgentIds = Annotated[dict[Annotated[str, Field(max_length=63)], AgentIdIn], Fiel
 
 def references_of(agent_ids: dict[str, AgentIdIn]) -> dict[str, dict[str, str]]:
     """The aliases as they are stored."""
-    return {alias: {"id": str(agent.id), "version": agent.version} for alias, agent in agent_ids.items()}
+    return {
+        alias: {"id": str(found.id), "version": found.version} | ({"kind": found.kind} if found.kind != "agent" else {})
+        for alias, found in agent_ids.items()
+    }
 
 
 def objects_of(request: Request) -> Objects:

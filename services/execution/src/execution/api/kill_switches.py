@@ -67,6 +67,7 @@ async def engage_kill_switch(request: Request, response: Response, body: EngageK
     engaged = await in_unit(request, lambda uow: kill_switches.engage_kill_switch(uow, **dict(body)))
     switch, report = await in_unit(request, lambda uow: kill_switches.look_again(uow, engaged.id))
     signals_of(request).queued()
+    signals_of(request).children()
     response.headers["Location"] = f"/v1/kill-switches/{switch.id}"
     return KillSwitchOut.of(switch, report)
 

@@ -194,6 +194,7 @@ async def cancel_run(request: Request, run_id: UUID, body: CancelRunIn | None = 
     """Stop a run that has not finished; cancelling it again changes nothing."""
     reason = "" if body is None else body.reason
     run = await in_unit(request, lambda uow: runs.cancel_run(uow, run_id, reason=reason))
+    signals_of(request).children()
     if run.status == RunStatus.CANCELLED:
         signals_of(request).ended([run.id])
     return await RunOut.of(run, objects_of(request), permit_of(request).masked)

@@ -1,7 +1,7 @@
 """Reading definitions: YAML text in, a checked definition or every problem with its line and column out.
 
-A file may carry `metadata` (an orchestration's also `agents` and `orchestrations`) beside the configuration. The configuration is what
-is stored, run and hashed; metadata is not part of it.
+A file may carry `metadata` (an orchestration's also `agents` and `orchestrations`) beside the configuration. The
+configuration is what is stored, run and hashed; metadata is not part of it.
 """
 
 from __future__ import annotations

@@ -78,9 +78,7 @@ class Checks(NamedTuple):
         yield from self.alias(agent, (*at, "agent"))
         yield from self.given(work, at, earlier, more)
 
-    def given(
-        self, work: Work, at: Path, earlier: Collection[str], more: tuple[str, ...] = ()
-    ) -> Iterator[Found]:
+    def given(self, work: Work, at: Path, earlier: Collection[str], more: tuple[str, ...] = ()) -> Iterator[Found]:
         """What a step says that it receives."""
         if work.has_input:
             roots = ("input", "steps", *more) if earlier else ("input", *more)

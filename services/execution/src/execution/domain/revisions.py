@@ -18,11 +18,12 @@ from execution.domain.versions import is_higher, is_version, next_version
 
 CURRENT = "current"
 """The word for whichever revision runs when nobody names another."""
+ORCHESTRATION = "orchestration"
 
 
 def is_orchestration(reference: Mapping[str, str]) -> bool:
     """Whether an alias of `agent_ids` stands for an orchestration: `{id, version, kind: orchestration}`."""
-    return reference.get("kind") == "orchestration"
+    return reference.get("kind") == ORCHESTRATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +102,14 @@ def read_agent(text: str) -> Revision:
     return _revision(text, definition, definition.spec.kind, compile_agent(definition))
 
 
-def read_orchestration(text: str, given: Mapping[str, Mapping[str, str]]) -> Revision:
-    """Read an orchestration's text, of which these aliases are `given`; DefinitionError with every problem."""
+def read_orchestration(text: str, given: Mapping[str, Mapping[str, str]] | None = None) -> Revision:
+    """Read an orchestration's text whose aliases are `given`, or in it; DefinitionError with every problem.
+
+    Where neither says what an alias stands for, aliases are not checked.
+    """
+    if given is None:
+        definition = parse_orchestration(text)
+        return _revision(text, definition, definition.spec.pattern, compile_orchestration(definition))
     orchestrations = [alias for alias, reference in given.items() if is_orchestration(reference)]
     agents = given.keys() - set(orchestrations)
     definition = parse_orchestration(text, aliases=agents, orchestrations=orchestrations)

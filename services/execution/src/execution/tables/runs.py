@@ -70,6 +70,9 @@ class Run(Stamped, Row):
     traceparent: Mapped[str]
     correlation_id: Mapped[str]
     parent_run_id: Mapped[UUID | None]
+    parent_step_id: Mapped[UUID | None]
+    parent_told: Mapped[bool] = mapped_column(default=False)
+    """Of a child that has ended: whether its parent's step knows."""
     root_run_id: Mapped[UUID]
     forked_from: Mapped[UUID | None]
     depth: Mapped[int] = mapped_column(SmallInteger)
@@ -115,6 +118,11 @@ class Run(Stamped, Row):
         Index(
             "run_organization_id_parent_run_id_idx", "organization_id", "parent_run_id",
             postgresql_where=text("parent_run_id is not null"),
+        ),
+        Index(
+            "run_parent_untold_idx", "organization_id", "id",
+            postgresql_where=text("parent_step_id is not null and not parent_told and "
+                                  "status in ('completed', 'failed', 'cancelled', 'timed_out')"),
         ),
         Index(
             "run_wake_at_idx", "wake_at", postgresql_where=text("status = 'waiting' and wake_at is not null"),
@@ -163,8 +171,23 @@ class Step(Stamped, Row):
     token: Mapped[int] = mapped_column(BigInteger)
     copied_from: Mapped[UUID | None]
     """Of a fork: the step of the original whose output this is."""
+    child_run_id: Mapped[UUID | None]
+    """Of a child run's step: the run, once it has been started."""
+    child: Mapped[Json | None]
+    """What is to run, and what it may use: `{orchestration_id, semver, limits}`."""
+    child_used: Mapped[Json | None]
+    """What it and its own children have used: `{cost_usd_micros, tokens, steps}`."""
+    child_told: Mapped[bool] = mapped_column(default=False)
+    """Whether it was stopped after the step had been skipped."""
 
-    __table_args__ = ({"postgresql_partition_by": "list (retention_class)"},)
+    __table_args__ = (
+        Index(
+            "step_child_due_idx", "organization_id", "run_id", "id",
+            postgresql_where=text("kind = 'subrun' and (status = 'waiting' and child_run_id is null or "
+                                  "status = 'skipped' and not child_told)"),
+        ),
+        {"postgresql_partition_by": "list (retention_class)"},
+    )  # fmt: skip
 
 
 class IdempotencyKey(Row):

@@ -138,7 +138,7 @@ def revision_of(version: AgentVersion) -> Revision:
         digest=version.digest,
         graph=version.graph,
         metadata=None,
-        agents={},
+        references={},
     )
 
 

@@ -65,7 +65,7 @@ async def _start(uow: UnitOfWork, run: Run) -> None:
     reference, opened = str(run.agent_id or run.orchestration_id), run.decision["approval"]["gates"]
     try:
         subject = await find_subject(uow, kind, reference, workspace=None, semver=run.semver)
-        decision = decide_run(uow, subject, await rules_in(uow), run.trigger_type, opened)
+        decision = decide_run(uow, subject, await rules_in(uow), run.trigger_type, opened, depth=run.depth)
     except RefusalError as refusal:
         if isinstance(refusal, DeniedError):
             record_denial(uow, refusal)

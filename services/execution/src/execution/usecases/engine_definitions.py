@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import orjson
@@ -13,7 +13,7 @@ import orjson
 from chassis.sealing import Keyring, UnsealError
 from execution.domain.agents import AgentSpec, LlmAgent
 from execution.domain.compiler import SELF_ALIAS
-from execution.domain.definitions import agent_of
+from execution.domain.definitions import agent_of, orchestration_of
 from execution.domain.documents import Json
 from execution.domain.graph import Graph
 from execution.domain.model_choices import KeyUse, OneModel, may_receive
@@ -25,7 +25,7 @@ from execution.usecases.model_credentials import open_credential
 
 KEPT = 1_024
 _AGENT = "select id, agent_id, semver, config, graph from agent_version where organization_id = $1 and id = $2"
-_ORCHESTRATION = "select graph from orchestration_version where organization_id = $1 and id = $2"
+_ORCHESTRATION = "select graph, config from orchestration_version where organization_id = $1 and id = $2"
 _CREDENTIAL = """select id, organization_id, provider, base_url, ciphertext, wrapped_key, kek_id from model_credential
 where organization_id = $1 and name = $2"""
 Kept = TypeVar("Kept")
@@ -60,27 +60,33 @@ class AgentVersion:
         return self.spec.model.in_turn if isinstance(self.spec, LlmAgent) else ()
 
 
+class ChildVersion(NamedTuple):
+    """A pinned revision of an orchestration that runs as a child."""
+
+    orchestration_id: str
+    semver: str
+    limits: Limits
+    most_steps: int
+
+
+class _Orchestration(NamedTuple):
+    graph: Graph
+    limits: Limits
+
+
 class Definitions:
     """Looks up versions by the organization and the version's id; the newest thousand are kept."""
 
     def __init__(self, rows: Rows, keyring: Keyring | None) -> None:
         self._rows, self._keyring = rows, keyring
-        self._graphs: OrderedDict[tuple[UUID, UUID], Graph] = OrderedDict()
+        self._orchestrations: OrderedDict[tuple[UUID, UUID], _Orchestration] = OrderedDict()
         self._agents: OrderedDict[tuple[UUID, UUID], AgentVersion] = OrderedDict()
 
     async def graph_of(self, run: ClaimedRun) -> Graph:
         """The graph the run follows; DefinitionGoneError when its version is not there."""
         if run.execution_type == "agent":
             return (await self._agent(run.organization_id, run.version_id)).graph
-        key = run.organization_id, run.version_id
-        graph = self._graphs.get(key)
-        if graph is None:
-            row = await self._rows.fetch_one(key[0], _ORCHESTRATION, *key)
-            if row is None:
-                raise DefinitionGoneError
-            graph = Graph.from_json(orjson.loads(row["graph"]))
-            _keep(self._graphs, key, graph)
-        return graph
+        return (await self._orchestration(run.organization_id, run.version_id)).graph
 
     async def agent_of(self, run: ClaimedRun, alias: str) -> AgentVersion:
         """The revision an alias stands for in this run; DefinitionGoneError when it is not there."""
@@ -90,6 +96,14 @@ class Definitions:
         if pin is None:
             raise DefinitionGoneError
         return await self._agent(run.organization_id, UUID(pin["version_id"]))
+
+    async def child_of(self, run: ClaimedRun, alias: str) -> ChildVersion:
+        """The orchestration an alias stands for in this run; DefinitionGoneError when it is not there."""
+        pin = run.pins.get(alias)
+        if pin is None or "orchestration_id" not in pin:
+            raise DefinitionGoneError
+        found = await self._orchestration(run.organization_id, UUID(pin["version_id"]))
+        return ChildVersion(pin["orchestration_id"], pin["semver"], found.limits, found.graph.most_steps)
 
     async def credentials_of(self, organization_id: UUID, spec: AgentSpec) -> dict[str, str]:
         """The keys that the agent names, opened; never kept. CredentialError when one cannot be had."""
@@ -105,6 +119,18 @@ class Definitions:
             return open_credential(self._keyring, dict(row))
         except UnsealError as error:
             raise CredentialError(f"The model credential {use.name!r} cannot be opened.") from error
+
+    async def _orchestration(self, organization_id: UUID, version_id: UUID) -> _Orchestration:
+        key = organization_id, version_id
+        found = self._orchestrations.get(key)
+        if found is None:
+            row = await self._rows.fetch_one(organization_id, _ORCHESTRATION, *key)
+            if row is None:
+                raise DefinitionGoneError
+            limits = orchestration_of(orjson.loads(row["config"])).limits.limits()
+            found = _Orchestration(Graph.from_json(orjson.loads(row["graph"])), limits)
+            _keep(self._orchestrations, key, found)
+        return found
 
     async def _agent(self, organization_id: UUID, version_id: UUID) -> AgentVersion:
         key = organization_id, version_id

@@ -21,7 +21,7 @@ from chassis.ids import new_id
 from execution.clients.dispatch import Dispatch
 from execution.domain.runs import StepStatus
 from execution.domain.walk import StepKey
-from execution.usecases.signals import WAITING
+from execution.usecases.signals import CHILDREN, WAITING
 
 LEASE_SECONDS = 10
 POOL_SIZE = 8
@@ -60,7 +60,7 @@ from free where r.retention_class = free.retention_class and r.id = free.id
 returning r.retention_class, r.id, r.organization_id, r.workspace_id, r.execution_type, r.agent_id,
   r.orchestration_id, r.version_id, r.pins, r.limits, r.created_by, r.status, r.input, r.input_ref, r.step_count,
   r.input_tokens, r.output_tokens, r.cost_usd_micros, r.traceparent, r.correlation_id, r.depth, r.token, r.last_step,
-  r.takeovers, r.answers, r.forked_from, r.plays_writes,
+  r.takeovers, r.answers, r.forked_from, r.plays_writes, r.parent_step_id,
   extract(epoch from now() - r.started_at - r.waited)::float8 as elapsed,
   extract(epoch from r.deadline_at - now())::float8 as remaining"""  # noqa: S608  (a number of our own)
 
@@ -95,12 +95,12 @@ _WRITE = f"""with item as (
   insert into step (organization_id, retention_class, run_id, token, node, iteration, attempt, id, step_number, kind,
     effects, agent_id, agent_version_id, agent_semver, status, input, input_ref, output, output_ref, error_code,
     error_message, will_retry, provider, model_name, price_version, input_tokens, output_tokens, cost_usd_micros,
-    started_at, completed_at, copied_from)
+    started_at, completed_at, copied_from, child)
   select s.* from unnest($21::uuid[], $22::smallint[], $23::uuid[], $24::bigint[], $25::text[], $26::integer[],
     $27::smallint[], $28::uuid[], $29::integer[], $30::text[], $31::text[], $32::uuid[], $33::uuid[], $34::text[],
     $35::text[], $36::bytea[], $37::text[], $38::bytea[], $39::text[], $40::text[], $41::text[], $42::boolean[],
     $43::text[], $44::text[], $45::text[], $46::bigint[], $47::bigint[], $48::bigint[], $49::timestamptz[],
-    $50::timestamptz[], $51::uuid[]) as s(organization_id, retention_class, run_id)
+    $50::timestamptz[], $51::uuid[], $52::jsonb[]) as s(organization_id, retention_class, run_id)
   where (s.run_id in (select id from written)) is true
   on conflict (organization_id, retention_class, run_id, node, iteration, attempt) do update set
     id = excluded.id, status = excluded.status, output = excluded.output, output_ref = excluded.output_ref,
@@ -112,7 +112,7 @@ _WRITE = f"""with item as (
 ), facts as (
   insert into outbox (id, type, organization_id, traceparent, body)
   select f.id, f.type, f.organization_id, f.traceparent, f.body
-  from unnest($52::uuid[], $53::uuid[], $54::uuid[], $55::text[], $56::text[], $57::bytea[])
+  from unnest($53::uuid[], $54::uuid[], $55::uuid[], $56::text[], $57::text[], $58::bytea[])
     with ordinality as f(organization_id, run_id, id, type, traceparent, body, number)
   where (f.run_id in (select id from written)) is true order by f.number
 )
@@ -121,7 +121,7 @@ select id, status from written"""  # noqa: S608  (a number of our own)
 _STAND = """select token, last_step, status, answers, kill_switch_id is not null as is_killed from run
 where organization_id = $1 and retention_class = $2 and id = $3"""
 _STEPS = """select node, iteration, attempt, id, step_number, status, will_retry, output, output_ref, error_code,
-  started_at
+  started_at, kind, child, child_used
 from step where organization_id = $1 and retention_class = $2 and run_id = $3 order by step_number, attempt"""
 
 _RECORDED = """select id, output, output_ref from step
@@ -161,6 +161,8 @@ class ClaimedRun:
     """How many answers for its waiting steps have been seen by us."""
     forked_from: UUID | None
     plays_writes: bool
+    parent_step_id: UUID | None
+    """Of a child: the step of its parent that it is."""
     elapsed: float
     """Seconds since its first start without what it has waited for somebody, by the database's clock."""
     remaining: float | None
@@ -208,6 +210,8 @@ class StepRow(NamedTuple):
     started_at: datetime
     completed_at: datetime | None
     copied_from: UUID | None = None
+    child: str | None = None
+    """Of a child run's step, as JSON: what is to run, and what it may use."""
 
 
 class FactRow(NamedTuple):
@@ -237,6 +241,8 @@ class RunWrite:
     settles: bool = False
     """Whether it says how a wait has ended: void where somebody has answered meanwhile."""
     wake_at: datetime | None = None
+    stirs_children: bool = False
+    """Whether there is a child to start or to stop."""
     attempts: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -308,6 +314,8 @@ class Rows:
         rows = await self.fetch(organizations, _WRITE, *runs, *steps, *facts)
         if any(write.wake_at is not None for write in writes):
             await self.fetch(organizations, "select pg_notify($1, '')", WAITING)
+        if any(write.stirs_children or (write.ended and write.run.parent_step_id) for write in writes):
+            await self.fetch(organizations, "select pg_notify($1, '')", CHILDREN)
         stored: dict[UUID, str] = {row["id"]: row["status"] for row in rows}
         return [stored.get(write.run.id) for write in writes]
 

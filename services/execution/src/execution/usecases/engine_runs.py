@@ -17,11 +17,10 @@ from execution.clients.dispatch import Delivery
 from execution.domain.documents import Json
 from execution.domain.graph import Graph, retry_of
 from execution.domain.interpreter import Finished, Plan, next_work, partial_output
-from execution.domain.nodes import AgentNode, Effects, WaitNode
+from execution.domain.nodes import AgentNode, Effects, SubrunNode, WaitNode
 from execution.domain.retries import retry_delay, should_retry
 from execution.domain.runs import (
     FINAL_STEP,
-    Limits,
     RunStatus,
     StepStatus,
     StopReason,
@@ -34,6 +33,8 @@ from execution.domain.walk import Outcome, Ready, StepKey
 from execution.usecases import engine_facts
 from execution.usecases.engine_attempts import LONGEST_CALL_SECONDS, Attempt, Attempts
 from execution.usecases.engine_batches import Batches
+from execution.usecases.engine_caps import Caps
+from execution.usecases.engine_children import Children
 from execution.usecases.engine_definitions import DefinitionGoneError, Definitions
 from execution.usecases.engine_rows import ClaimedRun, Rows, RunWrite, StepRow, bare_step
 from execution.usecases.engine_waits import Waits
@@ -44,7 +45,6 @@ MAX_TAKEOVERS = 5
 SAY_STARTED_SECONDS = 0.2
 """A run whose first step takes longer says so at once; all others say it together with that step."""
 LET_GO_SECONDS = 2.0
-_LIMITS = {limit.name for limit in fields(Limits)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +68,10 @@ class RunInHand:
         self.is_released = False
         """Whether its message was acknowledged before its end; then only the lease says that it is in our hands."""
         self._halt: asyncio.Future[StopReason | None] = self._loop.create_future()
-        self._limits = Limits(**{name: value for name, value in run.limits.items() if name in _LIMITS})
+        self._caps = Caps(run)
         left = [run.remaining] if run.remaining is not None else []
-        if self._limits.timeout_seconds is not None:
-            left.append(self._limits.timeout_seconds - run.elapsed)
+        if self._caps.limits.timeout_seconds is not None:
+            left.append(self._caps.limits.timeout_seconds - run.elapsed)
         self._deadline = self.since + min(left) if left else None
         self._completed: dict[StepKey, Outcome] = {}
         self._tried: dict[StepKey, int] = {}
@@ -80,6 +80,7 @@ class RunInHand:
         self._messages: dict[str, str | None] = {}
         self._step_number = 0
         self._waits = Waits(run, shop.attempts)
+        self._children = Children(run, self._caps, self._waits, shop.attempts, shop.definitions)
         self._answered: asyncio.Future[None] = self._loop.create_future()
 
     def stop(self, reason: StopReason) -> None:
@@ -139,7 +140,13 @@ class RunInHand:
             if ended := await self._waits.look(plan.ready, write, self._next_number):
                 self._completed |= ended
                 continue
-            reason = await self._begin(graph, plan.ready, write)
+            ended, reason = await self._children.look(
+                plan.ready, write, lambda: self._spent((), write), self._seconds_left(), self._next_number
+            )
+            if ended:
+                self._completed |= ended
+                continue
+            reason = reason or await self._begin(graph, plan.ready, write)
             if reason is None and not self._under_way:
                 await self._rest(write)
                 return
@@ -158,10 +165,13 @@ class RunInHand:
         at_work = {attempt.key for attempt in self._under_way.values()}
         fresh: list[Attempt] = []
         for step in ready:
-            if isinstance(step.node, WaitNode) or StepKey(step.node.id, step.iteration) in at_work:
+            if isinstance(step.node, (WaitNode, SubrunNode)) or StepKey(step.node.id, step.iteration) in at_work:
                 continue
             attempt = await self._attempt(graph, step, self._tokens_left(fresh, write))
             reason = self._over_cap(attempt, fresh, write)
+            if reason is not None and self._caps.is_only_promised(self._spent(fresh, write), attempt.estimate):
+                self._delays[attempt.key] = attempt.delay  # once a child has ended, what it did not use may do
+                continue
             if reason is not None:
                 return reason
             fresh.append(attempt)
@@ -233,27 +243,17 @@ class RunInHand:
         """Whether what was spent, what is under way and this call may together pass a limit of the run."""
         if attempt.error_code is not None:
             return None
-        return cap_exceeded(self._limits, self._spent(fresh, write), attempt.estimate)
+        return self._caps.forbidden(self._spent(fresh, write), attempt.estimate)
 
     def _tokens_left(self, fresh: Iterable[Attempt], write: RunWrite) -> int | None:
-        most = self._limits.max_tokens
+        most = self._caps.limits.max_tokens
         return None if most is None else max(0, most - self._spent(fresh, write).tokens)
 
     def _spent(self, fresh: Iterable[Attempt], write: RunWrite) -> Usage:
         """What was spent, and what is under way or about to be may spend."""
-        run = self.run
-        held = [*(other.estimate for other in self._under_way.values()), *(other.estimate for other in fresh)]
+        calls = [attempt.estimate for attempt in (*self._under_way.values(), *fresh)]
         done = sum(1 for outcome in self._completed.values() if outcome.status != StepStatus.SKIPPED)
-        return Usage(
-            cost_usd_micros=run.cost_usd_micros + write.cost_usd_micros + sum(usage.cost_usd_micros for usage in held),
-            tokens=run.input_tokens
-            + run.output_tokens
-            + write.input_tokens
-            + write.output_tokens
-            + sum(usage.tokens for usage in held),
-            steps=done + len(held),
-            depth=self.run.depth,
-        )
+        return self._caps.spent(write, calls, done + len(calls))
 
     # --------------------------------------------------------------------------------------------------- waiting
 
@@ -338,6 +338,9 @@ class RunInHand:
         begun = self._waits.forget(key)
         if begun is not None:
             write.settles = True
+            if begun.kind == SubrunNode.kind:
+                self._caps.give_up(key)
+                write.stirs_children = True
             return begun._replace(kind=graph.nodes[key.node].kind, status=StepStatus.SKIPPED, completed_at=utc_now())
         row = bare_step(self.run, key, self._tried.get(key, 0) + 1, self._next_number())
         return row._replace(kind=graph.nodes[key.node].kind)
@@ -413,6 +416,7 @@ class RunInHand:
             key, status = StepKey(row["node"], row["iteration"]), row["status"]
             self._tried[key] = row["attempt"]
             self._step_number = max(self._step_number, row["step_number"])
+            self._caps.recall(key, row)
             if status == StepStatus.WAITING:
                 self._waits.recall(row)
             elif status in (StepStatus.STARTED, StepStatus.NEEDS_DECISION):
@@ -427,6 +431,7 @@ class RunInHand:
         for row in await self._shop.rows.steps(self.run):
             key = StepKey(row["node"], row["iteration"])
             if row["status"] in FINAL_STEP and key not in self._completed and self._waits.forget(key) is not None:
+                self._caps.recall(key, row)
                 await self._take_up(key, row)
 
     async def _take_up(self, key: StepKey, row: Any) -> None:

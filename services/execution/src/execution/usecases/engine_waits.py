@@ -13,7 +13,7 @@ import orjson
 from chassis.clock import utc_now
 from chassis.errors import RefusalError
 from contracts.execution import ApprovalWanted
-from execution.domain.nodes import Wait, WaitNode
+from execution.domain.nodes import SubrunNode, Wait, WaitNode
 from execution.domain.runs import StepStatus, WaitingFor
 from execution.domain.waits import EXPIRY_GRACE, WaitError, approval_digest, due_at, overdue
 from execution.domain.walk import Outcome, Ready, StepKey
@@ -24,7 +24,7 @@ from execution.usecases.engine_rows import ClaimedRun, RunWrite, StepRow, bare_s
 
 MAX_SHOWN_BYTES = 16 * 1024
 """What an approver is shown of a step; it travels in a fact."""
-_FIRST = (WaitingFor.APPROVAL, WaitingFor.SIGNAL, WaitingFor.TIMER)
+_FIRST = (WaitingFor.APPROVAL, WaitingFor.SIGNAL, WaitingFor.CHILD, WaitingFor.TIMER)
 """What a run says that it waits for, where it waits for several things."""
 
 
@@ -33,9 +33,9 @@ class Held:
     """A wait that has begun."""
 
     row: StepRow
-    kind: Wait
-    wakes_at: datetime
-    """When the run looks again by itself."""
+    kind: Wait | WaitingFor
+    wakes_at: datetime | None
+    """When the run looks again by itself; a child run tells of its end."""
 
 
 class Waits:
@@ -51,7 +51,11 @@ class Waits:
         key = StepKey(record["node"], record["iteration"])
         row = bare_step(self._run, key, record["attempt"], record["step_number"])
         self._begun[key] = row._replace(
-            id=record["id"], status=StepStatus.WAITING, started_at=record["started_at"], completed_at=None
+            id=record["id"],
+            kind=record["kind"],
+            status=StepStatus.WAITING,
+            started_at=record["started_at"],
+            completed_at=None,
         )
 
     def forget(self, key: StepKey) -> StepRow | None:
@@ -61,6 +65,7 @@ class Waits:
 
     def close(self, write: RunWrite) -> None:
         """The run ends: nobody has to answer any more."""
+        write.stirs_children = any(row.kind == SubrunNode.kind for row in self._begun.values())
         for row in self._begun.values():
             write.steps.append(row._replace(status=StepStatus.SKIPPED, completed_at=utc_now()))
         self._begun.clear()
@@ -72,10 +77,12 @@ class Waits:
         """Begin the waits among what is ready, and end those whose time is over: how each of these ended."""
         ended: dict[StepKey, Outcome] = {}
         for step in ready:
-            if not isinstance(step.node, WaitNode):
-                continue
             key = StepKey(step.node.id, step.iteration)
             row = self._begun.get(key)
+            if isinstance(step.node, SubrunNode) and row is not None:
+                self.hold_child(key, row)
+            if not isinstance(step.node, WaitNode):
+                continue
             is_new = row is None
             if row is None:
                 row = bare_step(self._run, key, 1, next_number())
@@ -87,12 +94,18 @@ class Waits:
                 self.forget(key)
         return ended
 
+    def hold_child(self, key: StepKey, row: StepRow) -> None:
+        """A step waits for the end of its child run."""
+        self._begun[key] = row
+        self.held[key] = Held(row, WaitingFor.CHILD, None)
+
     def rest(self, write: RunWrite) -> None:
         """Make of a write the one with which the run waits."""
         kinds = {held.kind.value for held in self.held.values()}
+        moments = [held.wakes_at for held in self.held.values() if held.wakes_at is not None]
         write.status = "waiting"
         write.waiting_for = next(kind for kind in _FIRST if kind in kinds)
-        write.wake_at = min(held.wakes_at for held in self.held.values())
+        write.wake_at = min(moments, default=None)
         if not write.facts:
             rows = [held.row for held in self.held.values()]
             write.facts.append(engine_facts.wait_started(self._run, write.waiting_for, rows))
@@ -104,12 +117,12 @@ class Waits:
         try:
             due = due_at(node, row.started_at, step.until)
         except WaitError as error:
-            return await self._end(Outcome(StepStatus.FAILED, None, "invalid_time"), row, write, str(error))
+            return await self.end(Outcome(StepStatus.FAILED, None, "invalid_time"), row, write, str(error))
         if outcome := overdue(node, due, step.input, now):
             write.settles = write.settles or not is_new
-            return await self._end(outcome, row, write, "Nobody answered in time.")
+            return await self.end(outcome, row, write, "Nobody answered in time.")
         if is_new and (refusal := await self._begin(step, node, row, due, write)):
-            return await self._end(refusal, row, write, "What is asked is too large.")
+            return await self.end(refusal, row, write, "What is asked is too large.")
         wakes_at = due + EXPIRY_GRACE if node.wait is Wait.APPROVAL else due
         self.held[StepKey(step.node.id, step.iteration)] = Held(row, node.wait, wakes_at)
         return None
@@ -131,7 +144,8 @@ class Waits:
         write.facts.append(engine_facts.wait_started(self._run, node.wait, [row], wanted))
         return None
 
-    async def _end(self, outcome: Outcome, row: StepRow, write: RunWrite, why: str) -> Outcome:
+    async def end(self, outcome: Outcome, row: StepRow, write: RunWrite, why: str) -> Outcome:
+        """Store how a step has ended that nobody works on, and say so."""
         stored = await self._attempts.keep(self._run, outcome.output)
         failed = outcome.status == StepStatus.FAILED
         row = row._replace(

@@ -114,7 +114,7 @@ async def _prepare(
 async def _copy(uow: UnitOfWork, run: Run, step: Step, objects: Objects) -> Step:
     copy = Step(**{name: getattr(step, name) for name in _COPIED})
     copy.organization_id, copy.retention_class, copy.run_id = run.organization_id, run.retention_class, run.id
-    copy.id, copy.copied_from, copy.token, copy.will_retry = new_id(), step.id, 0, False
+    copy.id, copy.copied_from, copy.token, copy.will_retry, copy.child_told = new_id(), step.id, 0, False, True
     copy.input_tokens = copy.output_tokens = copy.cost_usd_micros = 0
     copy.created_at, copy.updated_at, copy.version = uow.now, uow.now, 1
     copy.input, copy.input_ref = await _again(step.input, step.input_ref, run, objects)

@@ -9,7 +9,7 @@ from chassis.uow import UnitOfWork
 from contracts.execution import OrchestrationUpdated
 from execution.domain.revisions import read_orchestration
 from execution.tables.orchestrations import Orchestration
-from execution.usecases.orchestration_agents import resolve_agents
+from execution.usecases.orchestration_references import resolve_references
 from execution.usecases.orchestration_versions import add_version, current_version, highest_semver
 from execution.usecases.orchestrations import create_orchestration
 from execution.usecases.workspaces import find_workspace
@@ -21,7 +21,7 @@ async def apply_orchestration(
     uow: UnitOfWork, *, file: str, workspace: str | None, may_update: Permit
 ) -> Applied[Orchestration]:
     """Make the orchestration that the file names be as it says: created, given a new version, or left as it is."""
-    revision = read_orchestration(file, ())
+    revision = read_orchestration(file, {})
     metadata = revision.require_metadata()
     place = await find_workspace(uow, workspace or metadata.workspace)
     statement = select(Orchestration).where(
@@ -40,7 +40,7 @@ async def apply_orchestration(
     changes = apply_patch(uow, row, {"description": metadata.description})
     if changes:
         uow.emit(OrchestrationUpdated.of(row, changes=told(changes)))
-    resolved = await resolve_agents(uow, place.id, revision.agents, {})
+    resolved = await resolve_references(uow, place.id, revision.references, {})
     current = await current_version(uow, row)
     if current.digest == revision.digest and current.agent_ids == resolved:
         return Applied(row, sorted(changes))

@@ -13,7 +13,7 @@ from chassis.uow import UnitOfWork
 from contracts.execution import OrchestrationUpdated, OrchestrationVersionCreated
 from execution.domain.revisions import CURRENT, Revision, Standing, read_orchestration, wanted_number
 from execution.tables.orchestrations import Orchestration, OrchestrationVersion
-from execution.usecases.orchestration_agents import AgentIds, resolve_agents
+from execution.usecases.orchestration_references import AgentIds, resolve_references
 from resources.listing import ListQuery, Page, Resource, lister
 from resources.lives import get_living
 from resources.patches import touch
@@ -39,7 +39,7 @@ async def create_orchestration_version(
     orchestration = await get_living(uow, Orchestration, orchestration_id, lock=True)
     kept = orchestration.agent_ids if agent_ids is None else agent_ids
     revision = read_orchestration(config_yaml, kept)
-    resolved = await resolve_agents(uow, orchestration.workspace_id, revision.agents, kept)
+    resolved = await resolve_references(uow, orchestration.workspace_id, revision.references, kept)
     current = await current_version(uow, orchestration)
     if current.digest == revision.digest and current.agent_ids == resolved:
         return current

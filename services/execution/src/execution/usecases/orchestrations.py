@@ -11,7 +11,7 @@ from chassis.uow import UnitOfWork
 from contracts.execution import OrchestrationCreated, OrchestrationDeleted, OrchestrationUpdated
 from execution.domain.revisions import read_orchestration
 from execution.tables.orchestrations import Orchestration
-from execution.usecases.orchestration_agents import AgentIds, resolve_agents
+from execution.usecases.orchestration_references import AgentIds, resolve_references
 from execution.usecases.orchestration_versions import save_version
 from execution.usecases.workspaces import find_workspace, require_active
 from resources.listing import Resource, counter, lister
@@ -48,7 +48,7 @@ async def create_orchestration(
     """
     revision = read_orchestration(config_yaml, agent_ids or None)
     place = await find_workspace(uow, workspace)
-    resolved = await resolve_agents(uow, place.id, revision.agents, agent_ids)
+    resolved = await resolve_references(uow, place.id, revision.references, agent_ids)
     orchestration = Orchestration(
         id=new_id(),
         organization_id=uow.organization_id,

@@ -21,7 +21,7 @@ from execution.tables.agents import Agent, AgentVersion
 from execution.tables.kill_switches import KillSwitch
 from execution.tables.orchestrations import Orchestration, OrchestrationVersion
 from execution.tables.workspaces import Workspace
-from execution.usecases.orchestration_agents import pin_agents
+from execution.usecases.orchestration_references import pin_references
 from execution.usecases.workspaces import as_id, find_workspace
 
 Kind = Literal["agent", "orchestration"]
@@ -61,7 +61,7 @@ class Subject:
         return {
             KillScope.ORGANIZATION: {self.workspace.organization_id},
             KillScope.WORKSPACE: {self.workspace.id},
-            KillScope.AGENT: {UUID(pin["agent_id"]) for pin in pins},
+            KillScope.AGENT: {UUID(pin["agent_id"]) for pin in pins if "agent_id" in pin},
             KillScope.VERSION: {self.version.id, *(UUID(pin["version_id"]) for pin in pins)},
         }
 
@@ -84,7 +84,8 @@ class Subject:
         if isinstance(row, Agent):
             attributes |= {"agent_type": row.agent_type, "risk_level": row.risk_level, "is_public": row.is_public}
         else:
-            attributes |= {"pattern": row.pattern, "agent_ids": [str(pin["agent_id"]) for pin in self.pins.values()]}
+            agents = [pin["agent_id"] for pin in self.pins.values() if "agent_id" in pin]
+            attributes |= {"pattern": row.pattern, "agent_ids": agents}
         return attributes
 
 
@@ -163,5 +164,5 @@ async def _orchestration(
     uow: UnitOfWork, row: Orchestration, version: OrchestrationVersion, place: Workspace
 ) -> Subject:  # fmt: skip
     spec = orchestration_of(version.config)
-    pins = await pin_agents(uow, version.agent_ids)
+    pins = await pin_references(uow, version.agent_ids)
     return Subject("orchestration", row, version, place, spec.limits.limits(), pins, spec.flow.priority, None)

@@ -24,7 +24,7 @@ from execution.usecases.workspaces import retention_class
 from pdp.request import Decision, RunContext
 from resources.listing import Resource, counter, lister
 
-Trigger = Literal["api", "cli", "mcp", "scheduled", "fork"]
+Trigger = Literal["api", "cli", "mcp", "scheduled", "child", "fork"]
 
 RUNS = Resource(
     Run,
@@ -55,6 +55,8 @@ class RunRequest:
     schedule_id: UUID | None = None
     tick_at: datetime | None = None
     """Of a scheduled run: by which schedule, and for which of its ticks."""
+    depth: int = 0
+    """Of a child: how many runs are above it."""
 
 
 async def start_run(
@@ -86,7 +88,7 @@ async def prepare_run(uow: UnitOfWork, subject: Subject, request: RunRequest, *,
     """The row of a run that may be queued, still to be added; only a large input is stored already."""
     check_input(subject, request.input)
     run_id, decision_id = new_id(), new_id()
-    decision = decide_run(uow, subject, rules, request.trigger_type)
+    decision = decide_run(uow, subject, rules, request.trigger_type, depth=request.depth)
     inline, stored = await keep_payload(objects, uow.organization_id, run_id, request.input)
     run = _new_run(uow, subject, request, run_id, decision, decision_id)
     run.input, run.input_ref = inline, stored
@@ -138,13 +140,13 @@ async def cancel_run(uow: UnitOfWork, run_id: UUID, *, reason: str) -> Run:
 
 
 def decide_run(
-    uow: UnitOfWork, subject: Subject, rules: Rules, trigger: str, approved: Sequence[str] = ()
+    uow: UnitOfWork, subject: Subject, rules: Rules, trigger: str, approved: Sequence[str] = (), *, depth: int = 0
 ) -> Decision:  # fmt: skip
     """Whether the caller may run it, at once or once somebody has approved; DeniedError otherwise."""
     action, row_id = f"{subject.kind}:execute", str(subject.definition.id)
     cost = subject.limits.max_cost_usd_micros
     context = RunContext(
-        estimated_cost_usd=None if cost is None else cost / 1_000_000, depth=0, trigger=trigger, model=subject.model
+        estimated_cost_usd=None if cost is None else cost / 1_000_000, depth=depth, trigger=trigger, model=subject.model
     )
     decision = decide_for(
         uow.caller,
@@ -198,7 +200,7 @@ def _new_run(  # noqa: PLR0917
         root_run_id=run_id,
         schedule_id=request.schedule_id,
         tick_at=request.tick_at,
-        depth=0,
+        depth=request.depth,
         waited=timedelta(0),
         answers=0,
         plays_writes=False,

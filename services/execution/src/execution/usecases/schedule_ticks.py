@@ -10,15 +10,16 @@ from uuid import UUID
 from sqlalchemy import select
 
 from chassis.caller import Caller
-from chassis.errors import ConflictError, InvalidError, RefusalError, UnavailableError
+from chassis.errors import InvalidError, RefusalError
 from chassis.objects import Objects
-from chassis.rules import DeniedError, Rules, record_denial
+from chassis.rules import Rules
 from chassis.telemetry import current_traceparent, new_traceparent
 from chassis.uow import UnitOfWork
 from contracts.execution import ScheduleTicked
 from execution.domain.schedules import MAX_TICKS, Clockwork, MissedTicks, due_ticks
 from execution.tables.schedules import Schedule
 from execution.usecases.runs import RunRequest, start_run
+from execution.usecases.starts import start_as
 
 SCHEDULES_AT_ONCE = 100
 RulesOf = Callable[[UUID], Awaitable[Rules]]
@@ -83,36 +84,23 @@ async def _start(
 ) -> list[Ticked]:  # fmt: skip
     schedule_id, workspace_id = schedule.id, schedule.workspace_id
     asked = [(_request(schedule, tick), f"schedule:{schedule_id}:{tick.isoformat()}") for tick in ticks]
-    acting, before = owner_of(schedule), uow.caller
+    acting = owner_of(schedule)
     rules = await rules_of(uow.organization_id)
     done: list[Ticked] = []
     for (request, key), tick in zip(asked, ticks, strict=True):
-        await uow.become(acting)
-        ticked, refusal = await _run(uow, request, key, tick, rules=rules, objects=objects)
-        if isinstance(refusal, DeniedError):
-            record_denial(uow, refusal)
-        await uow.become(before)
+
+        async def start(request: RunRequest = request, key: str = key) -> UUID:
+            return (await start_run(uow, request, rules=rules, objects=objects, idempotency_key=key)).id
+
+        started = await start_as(uow, acting, start)
+        refusal = started if isinstance(started, RefusalError) else None
+        ticked = Ticked(tick, started) if isinstance(started, UUID) else Ticked(tick, None, started.code)
         uow.emit(ScheduleTicked(schedule_id=schedule_id, workspace_id=workspace_id, **ticked._asdict()))
         row = await uow.get(Schedule, schedule_id)
         row.last_error_code = ticked.error_code
         row.last_error_detail = "" if refusal is None else refusal.detail[:500]
         done.append(ticked)
     return done
-
-
-async def _run(
-    uow: UnitOfWork, request: RunRequest, key: str, tick: datetime, *, rules: Rules, objects: Objects
-) -> tuple[Ticked, RefusalError | None]:
-    try:
-        async with uow.savepoint():
-            run = await start_run(uow, request, rules=rules, objects=objects, idempotency_key=key)
-    except UnavailableError:
-        raise
-    except RefusalError as refusal:
-        if isinstance(refusal, ConflictError) and refusal.code in ("busy", "request_in_flight", "not_yet_known"):
-            raise  # tried again with the next turn of the clock
-        return Ticked(tick, None, refusal.code), refusal
-    return Ticked(tick, run.id), None
 
 
 def owner_of(schedule: Schedule) -> Caller:

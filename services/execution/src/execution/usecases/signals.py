@@ -19,6 +19,8 @@ QUEUED = "run_queued"
 ENDED = "run_ended"
 WAITING = "run_waiting"
 """A run waits for a moment."""
+CHILDREN = "run_children"
+"""There is a child run to start or to stop, or one has ended."""
 INTERVAL_SECONDS = 0.005
 POLL_SECONDS = 0.25
 MAX_PAYLOAD_IDS = 200
@@ -34,6 +36,7 @@ class RunSignals:
         self._connection: Any = None
         self._opening = asyncio.Lock()
         self._waiting: dict[UUID, set[asyncio.Event]] = {}
+        self._children = asyncio.Event()
         self._outgoing: list[tuple[str, str]] = []
         self._sender: asyncio.Task[None] | None = None
 
@@ -48,6 +51,16 @@ class RunSignals:
             self._wake(run_id)
         for start in range(0, len(ids), MAX_PAYLOAD_IDS):
             self._send(ENDED, ",".join(str(run_id) for run_id in ids[start : start + MAX_PAYLOAD_IDS]))
+
+    def children(self) -> None:
+        """Tell whoever looks after child runs that one is to be started, stopped or told of; call after the commit."""
+        self._children.set()
+        self._send(CHILDREN, "")
+
+    async def wait_for_children(self, seconds: float) -> None:
+        """Wait until somebody tells of child runs, or for so long."""
+        await self._try_open()
+        await _rest(self._children, seconds)
 
     async def wait_until(self, run_id: UUID, done: Callable[[], Awaitable[bool]], seconds: float) -> bool:
         """Wait until `done` says so, asked at each wake-up of the run and every 250 ms; False when time is up."""
@@ -99,6 +112,7 @@ class RunSignals:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await asyncpg.connect(self._dsn, timeout=5)
                 await self._connection.add_listener(ENDED, self._heard)
+                await self._connection.add_listener(CHILDREN, lambda *_: self._children.set())
             return self._connection
 
     def _heard(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:

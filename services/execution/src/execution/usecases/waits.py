@@ -13,7 +13,7 @@ from chassis.uow import UnitOfWork
 from contracts.execution import StepCompleted, StepFailed
 from execution.domain.graph import Graph
 from execution.domain.nodes import Wait, WaitNode
-from execution.domain.runs import RunStatus, StepStatus
+from execution.domain.runs import RunStatus, StepStatus, WaitingFor
 from execution.tables.orchestrations import OrchestrationVersion
 from execution.tables.runs import Run, Step
 from execution.usecases.steps import queue_again, steps_of_run
@@ -81,7 +81,7 @@ def _answer(uow: UnitOfWork, run: Run, step: Step, status: StepStatus) -> None:
     step.version += 1
     run.answers, run.step_count = run.answers + 1, run.step_count + 1
     run.updated_at, run.version = uow.now, run.version + 1
-    if run.status == RunStatus.WAITING:
+    if run.status == RunStatus.WAITING and run.waiting_for != WaitingFor.DECISION:
         queue_again(uow, run)
 
 
