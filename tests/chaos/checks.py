@@ -16,7 +16,12 @@ from tests.chaos.traffic import Organization, Traffic
 from contracts.catalog import SERVICES
 
 MAX_SHOWN = 5
-RUNS = "select id::text, organization_id::text, status, output, error_code, stop_reason, cost_usd_micros from run"
+RUNS = """select id::text, organization_id::text, status, output, error_code, stop_reason, cost_usd_micros from run
+where parent_run_id is null"""
+CHILDREN = """select s.run_id::text, s.node, s.iteration, s.status, count(c.id) as children,
+  count(*) filter (where c.status = 'completed' and c.output = s.output) as told
+from step s left join run c on c.parent_run_id = s.run_id and c.parent_step_id = s.id
+where s.kind = 'subrun' group by s.run_id, s.node, s.iteration, s.status"""
 STEPS = """select run_id::text, node, iteration, attempt, status, effects, error_code, model_name, updated_at from step
 where kind = 'agent'"""
 DECIDED_RETRY = "decided_retry"
@@ -54,6 +59,18 @@ async def check_runs(
         if is_now != should:
             found.append(f"run {run_id} of {run.subject} ended with {is_now}, not {should}")
     return found + [f"run {run_id} was started twice or by nobody" for run_id in rows.keys() - wanted.keys()]
+
+
+async def check_children(platform: Platform) -> list[str]:
+    """Every step that is a child run has one, and completed with what that gave."""
+    found = []
+    for row in await platform.query("execution", CHILDREN):
+        name = f"{row['run_id']}:{row['node']}:{row['iteration']}"
+        if row["children"] != 1:
+            found.append(f"step {name} has {row['children']} child runs")
+        elif (row["status"] == "completed") != (row["told"] == 1):
+            found.append(f"step {name} is {row['status']}, which its child run does not say")
+    return found
 
 
 async def check_calls(platform: Platform, calls: Sequence[Call]) -> list[str]:

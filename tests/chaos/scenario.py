@@ -15,8 +15,8 @@ from execution.domain.compiler import compile_agent, compile_orchestration
 from execution.domain.definitions import parse_agent, parse_orchestration
 from execution.domain.graph import Graph
 from execution.domain.interpreter import Finished, next_work
-from execution.domain.nodes import AgentNode, Wait, WaitNode
-from execution.domain.runs import StepStatus
+from execution.domain.nodes import AgentNode, SubrunNode, Wait, WaitNode
+from execution.domain.runs import RunStatus, StepStatus
 from execution.domain.schemas import validate_input
 from execution.domain.walk import Outcome, Ready, StepKey
 
@@ -120,6 +120,20 @@ edges:
   - {from: left, to: sum}
   - {from: right, to: sum, when: steps.right.output.text < "c"}
 """,
+    "nested": """
+pattern: sequential
+steps:
+  - {id: draft, agent: worker, in: {topic: "${input.topic}"}}
+  - {id: ask, orchestration: picky, in: {topic: "${steps.draft.output.text}"}}
+  - {id: book, agent: worker, in: {asked: "${steps.ask.output.text}"}}
+""",
+    "nested_map": """
+pattern: map_reduce
+over: "${input.words}"
+map: {orchestration: paid, in: {topic: "${item}"}}
+concurrency: 2
+item_error: skip
+""",
 }
 ALONE = "worker"
 """The agent that is also run by itself."""
@@ -175,13 +189,19 @@ def expected(kind: str, value: dict[str, Any]) -> Finished:
 def _graph(kind: str) -> Graph:
     if kind == ALONE:
         return compile_agent(parse_agent(agent_yaml(kind, "http://127.0.0.1:1/")))
-    return compile_orchestration(parse_orchestration(orchestration_yaml(kind), aliases=tuple(AGENTS)))
+    text = orchestration_yaml(kind)
+    return compile_orchestration(parse_orchestration(text, aliases=tuple(AGENTS), orchestrations=tuple(ORCHESTRATIONS)))
 
 
 def _outcome(ready: Ready, alone: str | None) -> Outcome:
     if isinstance(ready.node, WaitNode):
         said = {Wait.TIMER: ready.input, Wait.SIGNAL: PAYLOAD, Wait.APPROVAL: {"outcome": "approved"}}
         return Outcome(StepStatus.COMPLETED, said[ready.node.wait])
+    if isinstance(ready.node, SubrunNode):
+        child = expected(ready.node.orchestration, ready.input)
+        if child.status == RunStatus.COMPLETED:
+            return Outcome(StepStatus.COMPLETED, child.output)
+        return Outcome(StepStatus.FAILED, None, f"child_{child.status}")
     assert isinstance(ready.node, AgentNode)
     agent = alone or ready.node.agent
     if agent == "thinker":

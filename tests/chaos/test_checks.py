@@ -73,6 +73,20 @@ async def test_runs_that_are_lost_doubled_or_end_otherwise_are_found() -> None:
         assert "ended with" in (await found([rows[0] | change, *rows[1:]]))[0]
 
 
+async def test_children_that_are_missing_doubled_or_unheard_are_found() -> None:
+    step = {"run_id": "r", "node": "n", "iteration": 0, "status": "completed", "children": 1, "told": 1}
+
+    async def found(**changes: Any) -> list[str]:
+        return await checks.check_children(platform({("execution", checks.CHILDREN): [step | changes]}))
+
+    assert await found() == []
+    assert await found(status="failed", told=0) == []
+    assert "has 0 child runs" in (await found(children=0))[0]
+    assert "has 2 child runs" in (await found(children=2))[0]
+    assert "does not say" in (await found(told=0))[0]
+    assert "does not say" in (await found(status="failed"))[0]
+
+
 def call(key: str, seconds_after: float) -> Call:
     return Call((ENDED + timedelta(seconds=seconds_after)).timestamp(), key, "r", "s", 0, 1, None)
 

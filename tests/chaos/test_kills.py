@@ -86,6 +86,7 @@ async def _judge(
 ) -> None:
     calls = read_calls(log)
     runs = await checks.check_runs(platform, organizations, planned)
+    children = await checks.check_children(platform)
     repeated = await checks.check_calls(platform, calls)
     facts, total = await checks.check_facts(platform)
     money, cost = await checks.check_money(platform, traffic, organizations)
@@ -95,7 +96,7 @@ async def _judge(
     again = len(calls) - len({call.key for call in calls})
     say(f"{len(calls)} calls of http agents, {again} of them repeated before their step was stored")
     say(f"{total} facts, {cost} micro-USD")
-    findings = {"runs": runs, "calls": repeated, "facts": facts, "money": money}
+    findings = {"runs": runs, "children": children, "calls": repeated, "facts": facts, "money": money}
     assert not any(findings.values()), "".join(
         f"\n{name}:{checks.shown(them)}" for name, them in findings.items() if them
     )

@@ -58,10 +58,14 @@ class Traffic:
         for name in AGENTS:
             agent = {"name": name, "config_yaml": agent_yaml(name, agent_url)}
             ids[name] = {"id": (await self.send("POST", "/v1/agents", key, agent))["id"]}
+        children: dict[str, dict[str, str]] = {}
         for name in ORCHESTRATIONS:
-            used = {alias: found for alias, found in ids.items() if f"agent: {alias}" in orchestration_yaml(name)}
-            content = {"name": name, "config_yaml": orchestration_yaml(name), "agent_ids": used}
-            await self.send("POST", "/v1/orchestrations", key, content)
+            text = orchestration_yaml(name)
+            used = {alias: found for alias, found in ids.items() if f"agent: {alias}" in text}
+            used |= {alias: found for alias, found in children.items() if f"orchestration: {alias}," in text}
+            content = {"name": name, "config_yaml": text, "agent_ids": used}
+            made_id = (await self.send("POST", "/v1/orchestrations", key, content))["id"]
+            children[name] = {"id": made_id, "kind": "orchestration"}
         asks = str((await self.send("POST", "/v1/api-keys", key, {"name": "asks", "role": "developer"}))["api_key"])
         await self._until_known(asks)
         return Organization(str(made["id"]), key, asks)

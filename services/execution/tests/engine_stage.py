@@ -22,18 +22,23 @@ from chassis.caller import Caller
 from chassis.db import create_engine
 from chassis.ids import new_id
 from chassis.migrate import migrations_of
+from chassis.objects import NoObjects
 from chassis.outbound import OutboundClient
+from chassis.rules import Rules
 from chassis.uow import UnitOfWork, Units
 from execution.clients.agents import AgentKinds
 from execution.clients.dispatch import Dispatch, Line
 from execution.clients.http_agent import HttpRunner
 from execution.domain.compiler import compile_agent, compile_orchestration
 from execution.domain.definitions import parse_agent, parse_orchestration
+from execution.jobs.children import look_after_children
 from execution.settings import Settings
 from execution.usecases.engine_loop import Addresses, EngineWorker, Options
+from execution.usecases.signals import RunSignals
 from remit_local.testing import Servers
 from spine.testing.databases import Database, clone
 
+RULES = Rules("active", 0, None, 0)
 FINAL = ("completed", "failed", "cancelled", "timed_out")
 Behaviour = Callable[[dict[str, Any]], Awaitable[Any]]
 
@@ -76,6 +81,27 @@ class Definition:
     pins: dict[str, dict[str, str]]
     limits: dict[str, Any]
 
+    def as_pin(self) -> dict[str, str]:
+        """This, as a run that uses it pins it."""
+        if self.kind == "agent":
+            return self.pins["self"]
+        return {"orchestration_id": str(self.id), "version_id": str(self.version_id), "semver": "1.0.0"}
+
+
+class Book:
+    """The rules of organizations that have none of their own."""
+
+    async def of(self, _organization_id: UUID) -> Rules:
+        return RULES
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a worker of execution works with, as far as it asks."""
+
+    units: Units
+    rules: Book
+
 
 @dataclass
 class EngineStage:
@@ -85,6 +111,7 @@ class EngineStage:
     outbound: OutboundClient
     queue: str = field(default_factory=lambda: f"engine.runs.{new_id().hex[-10:]}")
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    pools: list[Any] = field(default_factory=list)
     user: UUID = field(default_factory=new_id)
     """Whose the units of work are."""
 
@@ -107,6 +134,21 @@ class EngineStage:
 
     def worker(self, **options: Any) -> asyncio.Task[None]:
         return self.spawn(EngineWorker(self.addresses, self.options(**options)).run())
+
+    def children(self) -> asyncio.Task[None]:
+        """Whoever starts child runs and tells of their ends."""
+        signals = RunSignals(self.database.url())
+        running: Any = Bench(self.units(pool_size=4), Book())
+        return self.spawn(look_after_children(NoObjects(), signals)(running))
+
+    def units(self, pool_size: int = 1) -> Units:
+        """Units of work of any organization."""
+        pool = create_engine(
+            self.database.url(), name="test", pool_size=pool_size, statement_timeout=20, lock_timeout=5
+        )
+        self.pools.append(pool)
+        told = {"service": "execution", "database_url": self.database.url(), "amqp_url": "amqp://x"}
+        return Units(pool, Settings.model_validate(told | {"stream_url": "x"}))
 
     async def place(self, **workspace: Any) -> Place:
         place = Place(new_id(), new_id())
@@ -141,7 +183,15 @@ class EngineStage:
         return Definition("agent", agent_id, version_id, {"self": pin}, {})
 
     async def orchestration(self, place: Place, text: str, **agents: Definition) -> Definition:
-        definition = parse_orchestration(f"apiVersion: orchestration/v1\n{text}", aliases=tuple(agents))
+        children = [alias for alias, known in agents.items() if known.kind == "orchestration"]
+        aliases = [alias for alias in agents if alias not in children]
+        text = f"apiVersion: orchestration/v1\n{text}"
+        definition = parse_orchestration(text, aliases=aliases, orchestrations=children)
+        agent_ids = {
+            alias: {"id": str(known.id), "version": "current"}
+            | ({"kind": "orchestration"} if alias in children else {})
+            for alias, known in agents.items()
+        }
         orchestration_id, version_id = new_id(), new_id()
         await self.database.sql(
             """insert into orchestration (id, organization_id, workspace_id, created_by, name, pattern, config_yaml,
@@ -152,12 +202,12 @@ class EngineStage:
         await self.database.sql(
             """insert into orchestration_version (id, organization_id, orchestration_id, workspace_id, semver, digest,
             config_yaml, config, graph, agent_ids, created_by, is_current)
-            values ($1, $2, $3, $4, '1.0.0', $5, $6, $7, $8, '{}', 'test', true)""",
+            values ($1, $2, $3, $4, '1.0.0', $5, $6, $7, $8, $9, 'test', true)""",
             version_id, place.organization_id, orchestration_id, place.workspace_id, definition.digest, text,
             orjson.dumps(definition.config).decode(),
-            orjson.dumps(compile_orchestration(definition).to_json()).decode(),
+            orjson.dumps(compile_orchestration(definition).to_json()).decode(), orjson.dumps(agent_ids).decode(),
         )  # fmt: skip
-        pins = {alias: agent.pins["self"] for alias, agent in agents.items()}
+        pins = {alias: known.as_pin() for alias, known in agents.items()}
         limits = definition.spec.limits.limits()
         known = {name: getattr(limits, name) for name in limits.__dataclass_fields__}
         return Definition("orchestration", orchestration_id, version_id, pins, known)
@@ -176,7 +226,7 @@ class EngineStage:
             "workspace_id": place.workspace_id, "execution_type": what.kind, f"{what.kind}_id": what.id,
             "version_id": what.version_id, "semver": "1.0.0", "config_digest": "sha256:0",
             "pins": orjson.dumps(what.pins).decode(), "limits": orjson.dumps(what.limits).decode(),
-            "caller": '{"kind": "user", "id": "u"}', "created_by": "owner-1", "triggered_by": "u",
+            "caller": orjson.dumps(self.caller(place).to_json()).decode(), "created_by": "owner-1", "triggered_by": "u",
             "trigger_type": "api", "decision_id": new_id(), "decision": "{}", "root_run_id": run_id,
             "input": orjson.dumps(value), **columns,
         }  # fmt: skip
@@ -229,22 +279,20 @@ class EngineStage:
     @asynccontextmanager
     async def unit(self, place: Place) -> AsyncIterator[UnitOfWork]:
         """A unit of work of the place's organization, as a door or a consumer opens it."""
-        pool = create_engine(self.database.url(), name="test", pool_size=1, statement_timeout=20, lock_timeout=5)
-        try:
-            told = {"service": "execution", "database_url": self.database.url(), "amqp_url": "amqp://x"}
-            units = Units(pool, Settings.model_validate(told | {"stream_url": "x"}))
-            roles = frozenset(("org_admin",))
-            async with units.begin(
-                Caller(place.organization_id, "user", str(self.user), user_id=self.user, roles=roles)
-            ) as uow:
-                yield uow
-        finally:
-            await pool.dispose()
+        async with self.units().begin(self.caller(place)) as uow:
+            yield uow
+
+    def caller(self, place: Place) -> Caller:
+        """Whose the runs and the units of work are."""
+        roles = frozenset(("org_admin",))
+        return Caller(place.organization_id, "user", str(self.user), user_id=self.user, roles=roles)
 
     async def close(self) -> None:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        for pool in self.pools:
+            await pool.dispose()
         connection = await aio_pika.connect(self.servers.amqp_url)
         async with connection:
             await (await connection.channel()).queue_delete(self.queue)

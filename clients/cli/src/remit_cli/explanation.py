@@ -35,6 +35,7 @@ def _rows(found: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("steps", _steps(found.get("steps") or ())),
         ("tokens", f"{run.get('input_tokens', 0)} in, {run.get('output_tokens', 0)} out"),
         ("cost", _costs(run, found.get("costs"))),
+        *_children(found.get("children") or ()),
         ("audit", _entries(found.get("audit_entries"))),
         ("trace", str(found.get("trace_id") or "-")),
     ]
@@ -102,7 +103,8 @@ def _steps(steps: Sequence[Mapping[str, Any]]) -> Any:
     for step in steps:
         took = f"{step['execution_time_ms'] / 1000:.1f} s" if step.get("execution_time_ms") is not None else ""
         asked = f"decide about {step['id']}" if step["status"] == "needs_decision" else ""
-        note = "  ".join(part for part in (step.get("model_name"), took, asked) if part)
+        child = f"run {step['child_run_id']}" if step.get("child_run_id") else ""
+        note = "  ".join(part for part in (step.get("model_name"), child, took, asked) if part)
         branch = tree.add(
             step_line(
                 step_name(step["node"], step.get("iteration", 0)),
@@ -117,6 +119,16 @@ def _steps(steps: Sequence[Mapping[str, Any]]) -> Any:
         if step.get("output") is not None:
             branch.add(f"[dim]{escape(_short(step['output']))}[/]")
     return tree
+
+
+def _children(children: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """What the runs that its steps are have come to, with what their own steps have used."""
+    lines = [
+        f"{child['id']}  {child['status']}  {child['input_tokens'] + child['output_tokens']} tokens"
+        f"  {dollars(child['cost_usd_micros'])}"
+        for child in children
+    ]
+    return [("children", escape("\n".join(lines)))] if lines else []
 
 
 def _costs(run: Mapping[str, Any], costs: Sequence[Mapping[str, Any]] | None) -> str:

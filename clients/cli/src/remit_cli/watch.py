@@ -103,7 +103,13 @@ def _line(event: Event) -> str:
     return ""
 
 
-_NOUNS = {"approval": "an approval", "signal": "a signal", "timer": "its time", "decision": "a decision"}
+_NOUNS = {
+    "approval": "an approval",
+    "signal": "a signal",
+    "timer": "its time",
+    "decision": "a decision",
+    "child": "a child run",
+}
 _ASKS = {
     "decision": (
         "nobody knows whether {name} happened",
@@ -112,6 +118,7 @@ _ASKS = {
     "approval": ("{name} needs somebody's approval", "remit approvals approve {step}"),
     "signal": ("{name} waits for a signal", "remit runs signal {run} {node}"),
     "timer": ("{name} waits for its time", ""),
+    "child": ("{name} is a run of its own", "remit runs watch {child}"),
 }
 """What a step waits for, and what somebody can type about it."""
 
@@ -126,7 +133,8 @@ def _waiting_lines(told: Mapping[str, Any]) -> str:
         name = f"[bold]{escape(step_name(step['stepName'], step['iteration']))}[/]"
         what, command = _ASKS.get(step["waitsFor"], _ASKS["decision"])
         asked = what.format(name=name)
-        typed = command.format(run=told["runId"], step=step["stepId"], node=step["stepName"])
+        child = step.get("childRunId", "")
+        typed = command.format(run=told["runId"], step=step["stepId"], node=step["stepName"], child=child)
         lines.append(f"{asked}: [dim]{escape(typed)}[/]" if typed else asked)
     return "\n".join(lines)
 

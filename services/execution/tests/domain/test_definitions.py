@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.domain.agents import HttpAgent, LlmAgent, McpAgent
+from execution.domain.compiler import compile_orchestration
 from execution.domain.definitions import (
     agent_of,
     orchestration_of,
     parse_agent,
     parse_orchestration,
 )
-from execution.domain.nodes import Effects
+from execution.domain.nodes import Effects, SubrunNode
 from execution.domain.orchestrations import Parallel, Sequential
 from execution.domain.problems import MAX_PROBLEMS, DefinitionError
 from execution.domain.retries import RetryPolicy
@@ -141,7 +142,7 @@ def test_metadata_and_key_order_do_not_change_the_digest_and_everything_else_doe
 def test_agents_of_a_file_are_checked_and_kept_apart() -> None:
     text = SEQUENTIAL + 'agents: {writer: {name: Writer, version: current}, editor: {name: Editor, version: "1.2.0"}}\n'
     definition = parse_orchestration(text)
-    assert {alias: agent.version for alias, agent in definition.agents.items()} == {
+    assert {alias: agent.version for alias, agent in definition.references.items()} == {
         "writer": "current",
         "editor": "1.2.0",
     }
@@ -272,6 +273,45 @@ def test_each_fault_of_an_endpoint_is_refused(change: tuple[str, str]) -> None:
 )
 def test_each_fault_of_a_sequence_is_named_with_its_place(change: tuple[str, str], expected: list[Any]) -> None:
     assert refused(SEQUENTIAL.replace(*change), aliases=["writer", "editor"]) == expected
+
+
+NESTED = """apiVersion: orchestration/v1
+pattern: sequential
+steps:
+  - {id: draft, agent: writer}
+  - {id: child, orchestration: below, in: {text: "${steps.draft.output.text}"}, timeout: 5m}
+"""
+
+
+def test_a_step_runs_an_agent_or_another_orchestration() -> None:
+    text = NESTED + "agents: {writer: {name: Writer}}\norchestrations: {below: {name: Below, version: 1.0.0}}\n"
+    definition = parse_orchestration(text)
+    kinds = {alias: type(found).__name__ for alias, found in definition.references.items()}
+    assert kinds == {"writer": "AgentReference", "below": "OrchestrationReference"}
+    assert definition.digest == parse_orchestration(NESTED).digest
+    node = compile_orchestration(definition).nodes["child"]
+    assert isinstance(node, SubrunNode)
+    assert (node.kind, node.orchestration, node.timeout_seconds) == ("subrun", "below", 300.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("orchestration: below", "orchestration: nobody"), [(5, "steps[1].orchestration", "unknown_reference")]),
+        (("orchestration: below", "orchestration: writer"), [(5, "steps[1].orchestration", "unknown_reference")]),
+        (("agent: writer", "agent: below"), [(4, "steps[0].agent", "unknown_reference")]),
+        (("agent: writer", "agent: writer, orchestration: below"), [(4, "steps[0]", "invalid_value")]),
+        (("timeout: 5m", "retry: {max: 2}"), [(5, "steps[1]", "invalid_value")]),
+        (("steps.draft.output", "steps.none.output"), [(5, "steps[1].in.text", "unknown_reference")]),
+    ],
+)
+def test_each_fault_of_a_child_is_named_with_its_place(change: tuple[str, str], expected: list[Any]) -> None:
+    assert refused(NESTED.replace(*change), aliases=["writer"], orchestrations=["below"]) == expected
+
+
+def test_an_alias_stands_for_one_thing() -> None:
+    text = NESTED + "agents: {writer: {name: Writer}}\norchestrations: {writer: {name: Below}, below: {name: B}}\n"
+    assert refused(text) == [(7, "orchestrations.writer", "duplicate_id")]
 
 
 @pytest.mark.parametrize(

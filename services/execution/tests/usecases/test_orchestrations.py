@@ -129,3 +129,38 @@ async def test_a_new_version_keeps_the_agents_unless_told(stage: Stage, place: P
             uow, made.id, semver="1.0.0", expected_version=3
         )
     assert back.agent_ids["writer"]["id"] == str(writer.id)
+
+
+async def test_an_orchestration_may_stand_behind_an_alias_and_is_pinned(stage: Stage, place: Place) -> None:
+    writer, editor = await make_agent(stage, place, "w"), await make_agent(stage, place, "e")
+    below = await _make(stage, place, ids(writer=writer, editor=editor))
+    text = "apiVersion: orchestration/v1\npattern: sequential\nsteps: [{id: one, orchestration: pair}]\n"
+    file = f"{text}metadata: {{name: above}}\norchestrations: {{pair: {{name: pair}}}}\n"
+    async with stage.units.begin(place.caller()) as uow:
+        applied = await orchestration_files.apply_orchestration(
+            uow, file=file, workspace=str(place.workspace_id), may_update=permit(place.caller(), "orchestration:update")
+        )
+        kept = applied.row.agent_ids
+        pins = await pin_references(uow, kept)
+    assert kept == {"pair": {"id": str(below.id), "version": "current", "kind": "orchestration"}}
+    assert pins["pair"] == {
+        "orchestration_id": str(below.id), "version_id": str(below.current_version_id), "semver": "1.0.0",
+    }  # fmt: skip
+    async with stage.units.begin(place.caller()) as uow:
+        await orchestrations.delete_orchestration(uow, below.id)
+    async with stage.units.begin(place.caller()) as uow:
+        with pytest.raises(ConflictError) as refused:
+            await pin_references(uow, kept)
+    assert refused.value.code == "orchestration_gone"
+
+
+async def test_an_alias_without_an_orchestration_is_named(stage: Stage, place: Place) -> None:
+    text = "apiVersion: orchestration/v1\npattern: sequential\nsteps: [{id: one, orchestration: pair}]\n"
+    gone = {"pair": {"id": str(new_id()), "version": "current", "kind": "orchestration"}}
+    async with stage.units.begin(place.caller()) as uow:
+        with pytest.raises(InvalidError) as refused:
+            await orchestrations.create_orchestration(
+                uow, config_yaml=text, workspace=place.workspace_id, name="above", agent_ids=gone, fields={}
+            )
+    assert refused.value.code == "unknown_orchestration"
+    assert [error["loc"] for error in refused.value.errors] == [["orchestrations", "pair"]]

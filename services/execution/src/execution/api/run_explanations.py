@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from chassis.http import Router, Uow
 from chassis.objects import Objects
 from execution.api import objects_of
-from execution.api.runs import RunOut
+from execution.api.runs import RunOut, RunSummaryOut
 from execution.api.steps import StepOut
 from execution.usecases import explaining
 from execution.usecases.explaining import Explanation
@@ -27,6 +27,7 @@ class ExplanationOut(BaseModel):
     version: dict[str, Any]
     steps: list[StepOut]
     costs: list[dict[str, Any]]
+    children: list[RunSummaryOut]
     trace_id: str | None
 
     @classmethod
@@ -40,6 +41,7 @@ class ExplanationOut(BaseModel):
             version=found.version,
             steps=[await StepOut.of(step, objects, masked) for step in found.steps],
             costs=found.costs,
+            children=[RunSummaryOut.model_validate(child) for child in found.children],
             trace_id=found.trace_id,
         )
 

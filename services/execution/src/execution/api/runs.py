@@ -100,7 +100,9 @@ class RunSummaryOut(BaseModel):
     output_tokens: int
     cost_usd_micros: int
     parent_run_id: UUID | None
+    parent_step_id: UUID | None = Field(description="Of a child run: the step of its parent that it is.")
     root_run_id: UUID
+    depth: int = Field(description="How many runs are above it.")
     forked_from: UUID | None
     decision_id: UUID
     created_at: datetime

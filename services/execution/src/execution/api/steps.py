@@ -60,6 +60,7 @@ class StepOut(BaseModel):
     started_at: datetime
     completed_at: datetime | None
     copied_from: UUID | None = Field(description="Of a fork: the step of the original whose output this is.")
+    child_run_id: UUID | None = Field(description="Of a step that is a run of another orchestration: which.")
     execution_time_ms: int | None = None
     tokens_used: int = 0
     input: Any = None

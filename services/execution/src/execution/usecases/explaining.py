@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from sqlalchemy import select
+
 from chassis.telemetry import trace_id
 from chassis.uow import UnitOfWork
 from execution.tables.runs import Run, Step
 from execution.usecases.runs import get_run
 from execution.usecases.steps import steps_of
+
+MAX_CHILDREN = 1_000
 
 
 class Explanation(NamedTuple):
@@ -20,6 +24,8 @@ class Explanation(NamedTuple):
     run: Run
     steps: list[Step]
     costs: list[dict[str, Any]]
+    children: list[Run]
+    """The runs that its steps are, in the order they were started; at most 1,000."""
 
     @property
     def trigger(self) -> dict[str, Any]:
@@ -58,7 +64,13 @@ async def explain_run(uow: UnitOfWork, run_id: UUID) -> Explanation:
     """Everything execution knows of a run."""
     run = await get_run(uow, run_id)
     steps = await steps_of(uow, run)
-    return Explanation(run, steps, cost_lines(steps))
+    children = await _children_of(uow, run) if any(step.child_run_id for step in steps) else []
+    return Explanation(run, steps, cost_lines(steps), children)
+
+
+async def _children_of(uow: UnitOfWork, run: Run) -> list[Run]:
+    of = (Run.organization_id == run.organization_id) & (Run.parent_run_id == run.id)
+    return list(await uow.all(select(Run).where(of).order_by(Run.id).limit(MAX_CHILDREN)))
 
 
 def cost_lines(steps: Sequence[Step]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from execution.domain.nodes import SubrunNode
 from execution.domain.runs import FINAL, RunStatus, StepStatus, WaitingFor
 from execution.tables.runs import Run, Step
 
@@ -73,6 +74,8 @@ def _step_data(step: Step) -> dict[str, Any]:
         "outputTokens": step.output_tokens,
         "costUsdMicros": step.cost_usd_micros,
     }
+    if step.child_run_id:
+        data["childRunId"] = str(step.child_run_id)
     if step.error_code:
         data["errorCode"] = step.error_code
     return data
@@ -93,7 +96,10 @@ def _waiting(run: Run, steps: Sequence[Step]) -> WatchEvent:
 
 def _waiting_step(step: Step) -> dict[str, Any]:
     kind = WaitingFor.DECISION if step.status == StepStatus.NEEDS_DECISION else step.kind
-    return {"stepId": str(step.id), "stepName": step.node, "iteration": step.iteration, "waitsFor": kind}
+    waiting = {"stepId": str(step.id), "stepName": step.node, "iteration": step.iteration, "waitsFor": kind}
+    if step.kind == SubrunNode.kind:
+        waiting |= {"waitsFor": WaitingFor.CHILD, "childRunId": str(step.child_run_id or "")}
+    return waiting
 
 
 def _ended(run: Run) -> WatchEvent:
