@@ -112,6 +112,7 @@ class EngineStage:
     queue: str = field(default_factory=lambda: f"engine.runs.{new_id().hex[-10:]}")
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     pools: list[Any] = field(default_factory=list)
+    signals: list[RunSignals] = field(default_factory=list)
     user: UUID = field(default_factory=new_id)
     """Whose the units of work are."""
 
@@ -138,6 +139,7 @@ class EngineStage:
     def children(self) -> asyncio.Task[None]:
         """Whoever starts child runs and tells of their ends."""
         signals = RunSignals(self.database.url())
+        self.signals.append(signals)
         running: Any = Bench(self.units(pool_size=4), Book())
         return self.spawn(look_after_children(NoObjects(), signals)(running))
 
@@ -291,6 +293,8 @@ class EngineStage:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        for signals in self.signals:
+            await signals.close()
         for pool in self.pools:
             await pool.dispose()
         connection = await aio_pika.connect(self.servers.amqp_url)

@@ -282,7 +282,7 @@ async def test_a_fork_runs_its_children_as_forks_of_the_originals_children(engin
 async def test_the_time_of_a_busy_child_is_its_parents(engine: EngineStage) -> None:
     async def slow(question: dict[str, Any]) -> Any:
         await asyncio.sleep(0.6)
-        return question["input"]
+        return {"asked": question["input"]}
 
     engine.agents.behaviours["slow"] = slow
     child = "pattern: sequential\nsteps: [{id: go, signal: {name: go}}, {id: inner, agent: slow}]\n"
