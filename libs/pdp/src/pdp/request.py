@@ -85,7 +85,7 @@ class ApprovalRule:
     """As `role:<role>` or `user:<id>`, any one of them; None: everybody with the right to decide."""
     expires_in_seconds: float
     gates: tuple[str, ...] = ()
-    """Of a decision: the rules that an approval answers, as `<policy id>/<rule name>`."""
+    """Of a decision: the rules that are open once it is approved, as `<policy id>/<rule name>`; earlier ones too."""
 
 
 @dataclass(frozen=True, slots=True)
