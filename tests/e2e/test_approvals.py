@@ -114,7 +114,7 @@ async def test_a_cancelled_run_takes_its_question_back(desk: Desk) -> None:
 
     await until(withdrawn, "the request is withdrawn")
     late = await desk.decide(request, "approved")
-    assert (late.status, late.json["code"]) == (409, "already_decided")
+    assert (late.status, late.json["code"]) == (409, "approval_withdrawn")
 
 
 async def test_a_rule_lets_a_run_start_only_once_a_person_has_approved(desk: Desk) -> None:

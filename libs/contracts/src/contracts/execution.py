@@ -337,6 +337,18 @@ class StepFailed(StepEnded):
     will_retry: bool
 
 
+class StepSkipped(RunFact):
+    """A step that waited is not waited for any more, though its run goes on; a run's end says it of all its steps."""
+
+    type: ClassVar = "execution.step.skipped.v1"
+
+    step_id: UUID
+    node: str
+    iteration: int
+    attempt: int
+    kind: str
+
+
 class StepDecided(RunFact):
     """A person said what became of a write that was tried and of which nobody knew whether it happened."""
 

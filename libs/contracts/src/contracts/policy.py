@@ -209,6 +209,9 @@ class ApprovalExpired(ApprovalState):
 
 
 class ApprovalWithdrawn(ApprovalState):
-    """The run ended before anybody decided: there is nothing to decide any more."""
+    """What was asked about is over before anybody decided: there is nothing to decide any more."""
 
     type: ClassVar = "policy.approval.withdrawn.v1"
+
+    reason: str = ""
+    """run_failed, run_cancelled, run_timed_out or step_skipped."""

@@ -78,7 +78,7 @@ OPERATOR = Person(True, ("u-2", "u-2"), ["operator"], decides_all=False)
         (make(), ADMIN._replace(is_person=False), "not_a_person"),
         (make(status="expired"), ADMIN, "approval_expired"),
         (make(expires_at=NOW), ADMIN, "approval_expired"),
-        (make(status="withdrawn"), ADMIN, "already_decided"),
+        (make(status="withdrawn"), ADMIN, "approval_withdrawn"),
         (make(status="rejected"), ADMIN, "already_decided"),
     ],
 )

@@ -26,7 +26,7 @@ def show_all(
     limit: Limit = 20,
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
-    """List requests, newest first; those that are decided, too."""
+    """List what you may decide or have asked (some roles see all), newest first; what is decided, too."""
     items = ask(lambda edge: edge.items("/v1/approvals", limit=limit, status=status))
     if as_json:
         print_json({"items": items})

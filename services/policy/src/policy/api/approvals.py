@@ -63,7 +63,7 @@ APPROVAL_LIST = Listing(approvals.APPROVALS, ApprovalOut)
 
 @router.get("", permission="approval:read", **APPROVAL_LIST.options)
 async def list_approvals(uow: Uow, query: Annotated[ListQuery, Depends(APPROVAL_LIST.query)]) -> Response:
-    """Requests, the newest first; those that are decided, too."""
+    """Requests, the newest first; those that are decided, too. Whoever may decide one finds it here."""
     return APPROVAL_LIST.answer(await approvals.list_approvals(uow, query))
 
 

@@ -20,7 +20,22 @@ class ApprovalStatus(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
+class Withdrawal(StrEnum):
+    """Why nobody has to decide any more."""
+
+    RUN_FAILED = "run_failed"
+    RUN_CANCELLED = "run_cancelled"
+    RUN_TIMED_OUT = "run_timed_out"
+    STEP_SKIPPED = "step_skipped"
+
+
 Outcome = Literal["approved", "rejected"]
+_WITHDRAWN: dict[str, str] = {
+    Withdrawal.RUN_FAILED: "the run has failed",
+    Withdrawal.RUN_CANCELLED: "the run was cancelled",
+    Withdrawal.RUN_TIMED_OUT: "the run's time was up",
+    Withdrawal.STEP_SKIPPED: "the run goes on without this step",
+}
 
 
 class Asked(NamedTuple):
@@ -33,6 +48,8 @@ class Asked(NamedTuple):
     approver_id: str | None
     digest: str
     expires_at: datetime
+    reason: str | None = None
+    """Why it was withdrawn, or what whoever decided said."""
 
 
 class Person(NamedTuple):
@@ -46,12 +63,18 @@ class Person(NamedTuple):
     """Whether their role may decide about everything, not only where it is named."""
 
 
+def names_of(person: Person) -> set[str]:
+    """What a request calls them where it names them as somebody who decides; a key of the organization has no name."""
+    if not person.is_person:
+        return set()
+    return {*(f"role:{role}" for role in person.roles), *(f"user:{each}" for each in person.ids)}
+
+
 def is_named(asked: Asked, person: Person) -> bool:
     """Whether a request names them: by one of their roles or as themselves; without names, who may decide about all."""
     if not asked.approvers:
         return person.decides_all
-    names = {*(f"role:{role}" for role in person.roles), *(f"user:{each}" for each in person.ids)}
-    return not names.isdisjoint(asked.approvers)
+    return not names_of(person).isdisjoint(asked.approvers)
 
 
 def is_repeated(asked: Asked, person: Person, outcome: Outcome) -> bool:
@@ -69,6 +92,9 @@ def require_may_decide(asked: Asked, person: Person, now: datetime, digest: str 
         raise ForbiddenError("You are not among those who may decide about this.", code="not_an_approver")
     if asked.status == ApprovalStatus.EXPIRED or (asked.status == ApprovalStatus.PENDING and asked.expires_at <= now):
         raise ConflictError("Nobody decided in time: the request has expired.", code="approval_expired")
+    if asked.status == ApprovalStatus.WITHDRAWN:
+        why = _WITHDRAWN.get(asked.reason or "", "its run has ended")
+        raise ConflictError(f"Nobody has to decide about this any more: {why}.", code="approval_withdrawn")
     if asked.status != ApprovalStatus.PENDING:
         raise ConflictError(f"This request is {asked.status} already.", code="already_decided")
     if digest not in (None, asked.digest):

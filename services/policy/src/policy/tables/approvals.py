@@ -51,7 +51,7 @@ class ApprovalRequest(Row):
     approved_at: Mapped[datetime | None] = mapped_column(timestamptz())
     decided_at: Mapped[datetime | None] = mapped_column(timestamptz())
     reason: Mapped[str | None] = mapped_column(Text)
-    """What whoever decided said."""
+    """What whoever decided said; of a withdrawn one, why (`Withdrawal`)."""
     expires_at: Mapped[datetime] = mapped_column(timestamptz())
     created_at: Mapped[datetime] = mapped_column(timestamptz())
     updated_at: Mapped[datetime] = mapped_column(timestamptz())

@@ -13,18 +13,28 @@ from chassis.errors import NotFoundError
 from chassis.uow import UnitOfWork
 from contracts.execution import ApprovalWanted
 from contracts.policy import ApprovalDecided, ApprovalExpired, ApprovalRequested, ApprovalState, ApprovalWithdrawn
+from pdp.matrix import allowed
 from policy.domain.approvals import (
     ApprovalStatus,
     Asked,
     Outcome,
     Person,
-    is_named,
+    Withdrawal,
     is_repeated,
+    names_of,
     require_may_decide,
 )
 from policy.tables.approvals import ApprovalRequest
+from resources.filters import Where
 from resources.listing import Resource, counter, lister
 from resources.patches import touch
+
+
+def _to_decide(uow: UnitOfWork, where: Where) -> str:
+    """What names the caller as somebody who may decide."""
+    names = sorted(_names_of(uow))
+    return f"approvers ?| {where.parameter(names)}::text[]" if names else ""
+
 
 APPROVALS = Resource(
     ApprovalRequest,
@@ -34,6 +44,7 @@ APPROVALS = Resource(
     ),
     sorts=("id", "created_at", "expires_at"),
     default_sort="-id",
+    also=_to_decide,
 )  # fmt: skip
 list_approvals = lister(APPROVALS)
 count_approvals = counter(APPROVALS)
@@ -51,7 +62,7 @@ async def request_approvals(uow: UnitOfWork, run_id: UUID, wanted: Sequence[Appr
 
 
 async def get_approval(uow: UnitOfWork, approval_id: UUID) -> ApprovalRequest:
-    """One request; also for whoever it names."""
+    """One request; also for whoever it names to decide."""
     return await _read(uow, approval_id)
 
 
@@ -61,7 +72,7 @@ async def decide_approval(
     """Approve or reject it, once and for all; the same person saying the same again changes nothing.
 
     ForbiddenError for keys, for whoever asked, and for whoever is not named; ConflictError `already_decided`,
-    `approval_expired`, or `digest_mismatch` where what was seen is not what is asked.
+    `approval_expired`, `approval_withdrawn`, or `digest_mismatch` where what was seen is not what is asked.
     """
     row = await _read(uow, approval_id, lock=True)
     person, asked = _person(uow), _asked(row)
@@ -75,14 +86,18 @@ async def decide_approval(
     return row
 
 
-async def withdraw_approvals(uow: UnitOfWork, run_ids: Sequence[UUID]) -> None:
-    """These runs have ended: nobody has to decide about them any more."""
+async def withdraw_approvals(
+    uow: UnitOfWork, why: Withdrawal, run_ids: Sequence[UUID], step_ids: Sequence[UUID] | None = None
+) -> None:
+    """Nobody has to decide about these runs any more, or about these steps of them; what was decided stays decided."""
     pending = update(ApprovalRequest).where(
         ApprovalRequest.organization_id == uow.organization_id,
         ApprovalRequest.run_id.in_(run_ids),
         ApprovalRequest.status == ApprovalStatus.PENDING,
     )
-    await _close(uow, pending, ApprovalStatus.WITHDRAWN, ApprovalWithdrawn)
+    if step_ids is not None:
+        pending = pending.where(ApprovalRequest.step_id.in_(step_ids))
+    await _close(uow, pending.values(reason=why), ApprovalStatus.WITHDRAWN, ApprovalWithdrawn)
 
 
 async def find_due_organizations(uow: UnitOfWork) -> list[UUID]:
@@ -116,15 +131,22 @@ async def _close(uow: UnitOfWork, pending: Any, status: ApprovalStatus, fact: ty
 
 
 async def _read(uow: UnitOfWork, approval_id: UUID, *, lock: bool = False) -> ApprovalRequest:
-    """The request; whoever may only see their own also sees what names them."""
+    """The request; whoever may only see their own also sees what names them to decide."""
     row = await uow.find(ApprovalRequest, approval_id, lock=lock)
     if row is None:
         raise NotFoundError("There is no approval with this id.")
-    named = is_named(_asked(row), _person(uow))
+    named = not _names_of(uow).isdisjoint(row.approvers)
     mine = [uow.caller.owner_id] if named else []
-    owner = uow.caller.owner_id if named else row.created_by
+    owner = uow.caller.owner_id if named and uow.permit.own_only else row.created_by
     uow.permit.check("approval", str(approval_id), {"created_by": owner, "approver_ids": mine})
     return row
+
+
+def _names_of(uow: UnitOfWork) -> set[str]:
+    """By what names the caller decides; none where its role never does, whatever a rule says."""
+    caller: Caller = uow.caller
+    decides = uow.permit.permission == "approval:decide" or allowed(caller.roles, "approval:decide") != "no"
+    return names_of(_person(uow)) if decides else set()
 
 
 def _person(uow: UnitOfWork) -> Person:
@@ -135,7 +157,7 @@ def _person(uow: UnitOfWork) -> Person:
 
 def _asked(row: ApprovalRequest) -> Asked:
     requesters = (row.requester_id, row.created_by)
-    return Asked(row.status, requesters, row.approvers, row.approver_id, row.digest, row.expires_at)
+    return Asked(row.status, requesters, row.approvers, row.approver_id, row.digest, row.expires_at, row.reason)
 
 
 def _new_request(uow: UnitOfWork, run_id: UUID, wanted: ApprovalWanted) -> ApprovalRequest:
