@@ -94,11 +94,15 @@ async def test_a_developer_sees_its_own_and_decides_where_it_is_named(stage: Sta
     assert (await decide(stage, developer, named)).status == 200
 
 
-async def test_whoever_may_decide_finds_it_page_by_page_and_nobody_else_hears_of_it(stage: Stage, owner: Caller) -> None:
+async def test_whoever_may_decide_finds_it_page_by_page_and_nobody_else_hears_of_it(
+    stage: Stage, owner: Caller
+) -> None:
     developer = await member(stage, owner, "developer")
     named: list[UUID] = []
     for number in range(12):
-        approvers = (["role:developer"], ["role:operator", f"user:{developer.owner_id}"], ["role:operator"], [])[number % 4]
+        approvers = (["role:developer"], ["role:operator", f"user:{developer.owner_id}"], ["role:operator"], [])[
+            number % 4
+        ]
         asked = await stage.ask(owner.organization_id, approvers=approvers)
         named += [asked] if number % 4 < 2 else []
     client, pages, cursor = stage.client(developer), [], None
