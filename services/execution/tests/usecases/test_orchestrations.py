@@ -64,7 +64,8 @@ async def test_pins_are_exact_and_follow_current(stage: Stage, place: Place) -> 
         for agent in (writer, editor):
             await agent_versions.create_agent_version(uow, agent.id, config_yaml=HTTP, change_summary="", semver=None)
     async with stage.units.begin(place.caller()) as uow:
-        pins = await pin_agents(uow, wanted)
+        pins, risk = await pin_agents(uow, wanted)
+    assert risk == "low"
     assert (pins["writer"]["semver"], pins["editor"]["semver"]) == ("1.0.1", "1.0.0")
     assert pins["writer"]["agent_id"] == str(writer.id)
     assert pins["editor"]["version_id"] == str(editor.current_version_id)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import or_, select, tuple_
 
 from chassis.errors import ConflictError, InvalidError
 from chassis.uow import UnitOfWork
+from execution.domain.agents import highest_risk
 from execution.domain.orchestrations import AgentReference
 from execution.domain.revisions import CURRENT
 from execution.tables.agents import Agent, AgentVersion
@@ -17,6 +18,15 @@ from execution.tables.agents import Agent, AgentVersion
 AgentIds: TypeAlias = Mapping[str, Mapping[str, str]]
 """`{alias: {id, version}}`; version is a number or `current`."""
 MAX_AGENTS = 200
+
+
+class Pinned(NamedTuple):
+    """The exact revision of each alias for one run, and what is known of the agents now."""
+
+    pins: dict[str, dict[str, str]]
+    """`{alias: {agent_id, version_id, semver}}`."""
+    risk_level: str
+    """The highest of them."""
 
 
 async def resolve_agents(
@@ -56,8 +66,8 @@ async def resolve_agents(
     return resolved
 
 
-async def pin_agents(uow: UnitOfWork, agent_ids: AgentIds) -> dict[str, dict[str, str]]:
-    """The exact revision of each alias for one run: `{alias: {agent_id, version_id, semver}}`.
+async def pin_agents(uow: UnitOfWork, agent_ids: AgentIds) -> Pinned:
+    """The exact revision of each alias for one run.
 
     ConflictError when an agent is gone, not active, or its revision did not pass the security scan.
     """
@@ -68,7 +78,7 @@ async def pin_agents(uow: UnitOfWork, agent_ids: AgentIds) -> dict[str, dict[str
         AgentVersion.is_current & AgentVersion.agent_id.in_(current),
     )
     columns = (AgentVersion.agent_id, AgentVersion.id, AgentVersion.semver, AgentVersion.is_current)
-    states = (AgentVersion.security_scan_status, Agent.status, Agent.deleted_at, Agent.name)
+    states = (AgentVersion.security_scan_status, Agent.status, Agent.deleted_at, Agent.name, Agent.risk_level)
     statement = select(*columns, *states).join(Agent, Agent.id == AgentVersion.agent_id).where(picked)
     found: dict[tuple[str, str], Any] = {}
     for row in await uow.execute(statement.limit(2 * MAX_AGENTS)):
@@ -76,10 +86,12 @@ async def pin_agents(uow: UnitOfWork, agent_ids: AgentIds) -> dict[str, dict[str
         if row.is_current:
             found[str(row.agent_id), CURRENT] = row
     pins: dict[str, dict[str, str]] = {}
+    risks = []
     for alias, wanted in agent_ids.items():
         row = _usable(alias, found.get((wanted["id"], wanted["version"])))
         pins[alias] = {"agent_id": str(row.agent_id), "version_id": str(row.id), "semver": row.semver}
-    return pins
+        risks.append(row.risk_level)
+    return Pinned(pins, highest_risk(risks))
 
 
 def _usable(alias: str, row: Any) -> Any:
