@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from libs.pdp.tests.factories import make_bundle, make_request, policy
@@ -11,6 +12,7 @@ from libs.pdp.tests.test_decide import outcome, rule
 
 from pdp.bundle import BundleDocument
 from pdp.decide import decide
+from pdp.problems import DocumentError
 
 GATE = "approval: {approvers: {any_of: ['role:operator', 'role:org_admin']}, expires_in: 4h}"
 
@@ -71,6 +73,32 @@ def test_several_gates_are_opened_by_whoever_may_open_all_within_the_shortest_ti
     )
     nobody = decide(make_request(), make_bundle(narrow, owner))
     assert (outcome(nobody), nobody.reason) == (("deny", "narrow"), "nobody_may_approve")
+
+
+SPANS = {None: None, "30m": 1800, "24h": 86_400, "7d": 604_800}
+
+
+@given(
+    st.lists(st.sampled_from(list(SPANS)), min_size=1, max_size=3), st.lists(st.sampled_from(list(SPANS)), max_size=2)
+)
+def test_an_approval_waits_as_its_rules_say_and_at_most_as_long_as_the_organization(said: Any, most: Any) -> None:
+    gates = [
+        rule("require_approval", name=f"r{at}", extra=f", approval: {{expires_in: {span}}}" if span else "")
+        for at, span in enumerate(said)
+    ]
+    heads = [f"approvals: {{expires_in: {span}}}" if span else "" for span in most]
+    bundle = make_bundle(policy(*gates), *(policy(rule("allow", name="let"), head=head) for head in heads))
+    asked = decide(make_request(), bundle).approval
+    assert asked is not None
+    own = min((SPANS[span] for span in most if span), default=None)
+    wanted = min(SPANS[span] or own or 86_400 for span in said)
+    assert asked.expires_in_seconds == (wanted if own is None else min(wanted, own))
+    assert bundle.longest_approval_seconds == own
+
+
+def test_only_rules_on_attributes_say_how_long_approvals_wait() -> None:
+    with pytest.raises(DocumentError, match="abac"):
+        make_bundle(policy(rule("allow"), type="rbac", head="approvals: {expires_in: 1h}"))
 
 
 def test_a_gate_whose_condition_fails_denies() -> None:

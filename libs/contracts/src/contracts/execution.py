@@ -386,6 +386,9 @@ class ApprovalWanted(BaseModel):
     shown: dict[str, Any] = {}
     """What the approver is shown of it."""
     expires_at: datetime
+    """By the clock of whoever asks."""
+    expires_in_seconds: float | None = None
+    """How long to wait by policy's clock, in place of `expires_at`; None: until then."""
     policy_id: UUID | None = None
     rule_name: str = ""
     reason: str = ""

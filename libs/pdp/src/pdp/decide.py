@@ -135,13 +135,13 @@ class _Scan:
         decision = replace(decision, obligations=duties)
         closed = [rule for rule in gates if _gate(rule) not in self._approved]
         asked = [(rule, rule.rule.approval) for rule in closed if rule.rule.approval is not None]
-        if not asked:
+        if not asked or self._bundle is None:
             return decision
         first, named = asked[0][0], [each.approvers for _, each in asked if each.approvers is not None]
         approvers = frozenset.intersection(*named) if named else None
         if approvers is not None and not approvers:
             return replace(self._by_rule("deny", first, (), error=False), reason="nobody_may_approve")
-        seconds = min(each.expires_in_seconds for _, each in asked)
+        seconds = min(self._bundle.approval_seconds(each.expires_in_seconds) for _, each in asked)
         return replace(
             decision,
             effect="require_approval",

@@ -76,6 +76,7 @@ async def test_a_gated_run_waits_and_says_who_may_let_it_start(stage: Stage, pla
     )
     assert wanted["approval_id"] == str(row["decision_id"])
     assert (wanted["approvers"], wanted["rule_name"], wanted["reason"]) == (["role:operator"], "four-eyes", "dear")
+    assert wanted["expires_in_seconds"] == 2 * 3600
     assert set(wanted["shown"]) == {"semver", "trigger", "limits"}  # no input in a fact
     assert wanted["shown"]["limits"]["max_tokens"] == 500
     decided = (await stage.bodies(place.organization_id))[-1]["data"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.errors import ConflictError, ForbiddenError, RefusalError
-from policy.domain.approvals import ApprovalStatus, Asked, Person, is_named, is_repeated, require_may_decide
+from policy.domain.approvals import ApprovalStatus, Asked, Person, expiry_of, is_named, is_repeated, require_may_decide
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 NAMES = ("role:operator", "role:org_admin", "user:u-1", "user:u-2")
@@ -52,6 +52,17 @@ def test_only_another_person_who_is_named_decides_and_only_what_is_open(
         and digest in (None, "d")
     )
     assert (code == "") is may
+
+
+@given(st.none() | st.floats(60, 1e6), st.floats(-100, 1e6), st.none() | st.floats(60, 2.6e6))
+def test_a_question_never_waits_longer_than_the_organization_says(
+    seconds: float | None, until: float, most: float | None
+) -> None:
+    given = NOW + timedelta(seconds=until)
+    expires_at = expiry_of(NOW, seconds=seconds, until=given, most_seconds=most)
+    said = given if seconds is None else NOW + timedelta(seconds=seconds)
+    assert expires_at <= said
+    assert expires_at == said or (most is not None and expires_at == NOW + timedelta(seconds=most))
 
 
 def make(**changes: Any) -> Asked:

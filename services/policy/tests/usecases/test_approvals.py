@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -142,6 +142,32 @@ async def test_what_nobody_decides_in_time_expires_once(stage: Stage, owner: Cal
     rows = await stage.database.sql("select id, status from approval_request where id = any($1)", [late, early])
     assert dict(map(tuple, rows)) == {late: "expired", early: "pending"}
     assert (await stage.types(owner.organization_id)).count("approval.expired.v1") == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "most", "minutes"),
+    [
+        ({"expires_in_seconds": 7200}, None, 120),
+        ({"expires_in_seconds": 7200}, "30m", 30),
+        ({"expires_in_seconds": 600}, "30m", 10),
+        ({}, None, 60),
+        ({}, "30m", 30),
+        ({}, "7d", 60),
+    ],
+)
+async def test_an_approval_waits_by_this_clock_and_at_most_as_long_as_the_organization_says(
+    stage: Stage, owner: Caller, said: dict[str, float], most: str | None, minutes: int
+) -> None:
+    if most is not None:
+        text = f"apiVersion: policy/v1\ntype: abac\napprovals: {{expires_in: {most}}}\n"
+        await stage.policy(owner, rules_yaml=text)
+    elsewhere = utc_now() + timedelta(hours=1)
+    asked = await stage.ask(owner.organization_id, expires_at=elsewhere, **said)
+    shown = (await stage.client(owner).get(f"/v1/approvals/{asked}")).json()
+    left = datetime.fromisoformat(shown["expires_at"]) - utc_now()
+    assert abs(left - timedelta(minutes=minutes)) < timedelta(seconds=20)
+    fact = (await stage.facts(organization_id=owner.organization_id))[-1]
+    assert datetime.fromisoformat(fact.data["expires_at"]) == datetime.fromisoformat(shown["expires_at"])
 
 
 async def test_a_run_that_ends_takes_its_questions_back(stage: Stage, owner: Caller) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
@@ -61,6 +61,12 @@ class Person(NamedTuple):
     roles: Collection[str]
     decides_all: bool
     """Whether their role may decide about everything, not only where it is named."""
+
+
+def expiry_of(now: datetime, *, seconds: float | None, until: datetime, most_seconds: float | None) -> datetime:
+    """When a question expires that waits for so long, or else until then; never later than the organization says."""
+    moment = until if seconds is None else now + timedelta(seconds=seconds)
+    return moment if most_seconds is None else min(moment, now + timedelta(seconds=most_seconds))
 
 
 def names_of(person: Person) -> set[str]:

@@ -20,11 +20,13 @@ from policy.domain.approvals import (
     Outcome,
     Person,
     Withdrawal,
+    expiry_of,
     is_repeated,
     names_of,
     require_may_decide,
 )
 from policy.tables.approvals import ApprovalRequest
+from policy.usecases.bundles import find_longest_approval
 from resources.filters import Where
 from resources.listing import Resource, counter, lister
 from resources.patches import touch
@@ -54,10 +56,12 @@ EXPIRED_AT_ONCE = 500
 
 async def request_approvals(uow: UnitOfWork, run_id: UUID, wanted: Sequence[ApprovalWanted]) -> None:
     """Ask people for what a run wants approved; asking again with the same id asks once."""
-    for each in wanted:
-        if await uow.find(ApprovalRequest, each.approval_id) is not None:
-            continue
-        row = await uow.add(_new_request(uow, run_id, each))
+    new = [each for each in wanted if await uow.find(ApprovalRequest, each.approval_id) is None]
+    most = await find_longest_approval(uow) if new else None
+    for each in new:
+        row = _new_request(uow, run_id, each)
+        row.expires_at = expiry_of(uow.now, seconds=each.expires_in_seconds, until=each.expires_at, most_seconds=most)
+        await uow.add(row)
         uow.emit(ApprovalRequested.of(row, owner_id=row.created_by))
 
 
@@ -178,7 +182,6 @@ def _new_request(uow: UnitOfWork, run_id: UUID, wanted: ApprovalWanted) -> Appro
         rule_name=wanted.rule_name,
         asked_because=wanted.reason,
         status=ApprovalStatus.PENDING,
-        expires_at=wanted.expires_at,
         created_at=uow.now,
         updated_at=uow.now,
         version=1,
