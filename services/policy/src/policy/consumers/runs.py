@@ -24,7 +24,7 @@ _ENDS: dict[type[Fact], Withdrawal] = {
 @on(RunWaitStarted)
 async def request_approvals(uow: UnitOfWork, fact: RunWaitStarted) -> None:
     """A run waits; what of it needs somebody's approval is asked for."""
-    await approvals.request_approvals(uow, fact.run_id, fact.approvals)
+    await approvals.request_approvals(uow, fact.approvals, run_id=fact.run_id)
 
 
 @on(*_ENDS, batch=True)

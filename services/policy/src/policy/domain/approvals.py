@@ -27,6 +27,7 @@ class Withdrawal(StrEnum):
     RUN_CANCELLED = "run_cancelled"
     RUN_TIMED_OUT = "run_timed_out"
     STEP_SKIPPED = "step_skipped"
+    PROMOTION_REFUSED = "promotion_refused"
 
 
 Outcome = Literal["approved", "rejected"]
@@ -35,6 +36,7 @@ _WITHDRAWN: dict[str, str] = {
     Withdrawal.RUN_CANCELLED: "the run was cancelled",
     Withdrawal.RUN_TIMED_OUT: "the run's time was up",
     Withdrawal.STEP_SKIPPED: "the run goes on without this step",
+    Withdrawal.PROMOTION_REFUSED: "the promotion cannot be done any more, or is asked for anew",
 }
 
 

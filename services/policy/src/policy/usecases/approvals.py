@@ -1,9 +1,9 @@
-"""Approvals: asked by runs, decided by one person who did not ask, or by nobody in time."""
+"""Approvals: asked by runs and promotions, decided by one person who did not ask, or by nobody in time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import func, select, update
@@ -41,8 +41,8 @@ def _to_decide(uow: UnitOfWork, where: Where) -> str:
 APPROVALS = Resource(
     ApprovalRequest,
     filters=(
-        "id", "status", "run_id", "step_id", "action", "resource_type", "resource_id", "requester_id", "created_by",
-        "approver_id", "policy_id", "rule_name", "expires_at", "created_at", "decided_at",
+        "id", "status", "run_id", "step_id", "promotion_id", "action", "resource_type", "resource_id", "requester_id",
+        "created_by", "approver_id", "policy_id", "rule_name", "expires_at", "created_at", "decided_at",
     ),
     sorts=("id", "created_at", "expires_at"),
     default_sort="-id",
@@ -52,17 +52,21 @@ list_approvals = lister(APPROVALS)
 count_approvals = counter(APPROVALS)
 
 EXPIRED_AT_ONCE = 500
+F = TypeVar("F", bound=ApprovalState)
 
 
-async def request_approvals(uow: UnitOfWork, run_id: UUID, wanted: Sequence[ApprovalWanted]) -> None:
-    """Ask people for what a run wants approved; asking again with the same id asks once."""
+async def request_approvals(
+    uow: UnitOfWork, wanted: Sequence[ApprovalWanted], *, run_id: UUID | None = None, promotion_id: UUID | None = None
+) -> None:
+    """Ask people for what a run, or a promotion, wants approved; asking again with the same id asks once."""
     new = [each for each in wanted if await uow.find(ApprovalRequest, each.approval_id) is None]
     most = await find_longest_approval(uow) if new else None
     for each in new:
-        row = _new_request(uow, run_id, each)
+        row = _new_request(uow, each)
+        row.run_id, row.promotion_id = run_id, promotion_id
         row.expires_at = expiry_of(uow.now, seconds=each.expires_in_seconds, until=each.expires_at, most_seconds=most)
         await uow.add(row)
-        uow.emit(ApprovalRequested.of(row, owner_id=row.created_by))
+        uow.emit(_told(ApprovalRequested, row))
 
 
 async def get_approval(uow: UnitOfWork, approval_id: UUID) -> ApprovalRequest:
@@ -86,7 +90,7 @@ async def decide_approval(
     row.status, row.approver_id, row.decided_at, row.reason = outcome, uow.caller.owner_id, uow.now, reason
     row.approved_at = uow.now if outcome == "approved" else None
     touch(uow, row)
-    uow.emit(ApprovalDecided.of(row, owner_id=row.created_by, outcome=outcome))
+    uow.emit(_told(ApprovalDecided, row, outcome=outcome))
     return row
 
 
@@ -102,6 +106,18 @@ async def withdraw_approvals(
     if step_ids is not None:
         pending = pending.where(ApprovalRequest.step_id.in_(step_ids))
     await _close(uow, pending.values(reason=why), ApprovalStatus.WITHDRAWN, ApprovalWithdrawn)
+
+
+async def withdraw_promotions(uow: UnitOfWork, promotion_ids: Sequence[UUID]) -> None:
+    """Nobody has to decide about these promotions any more; what was decided stays decided."""
+    pending = update(ApprovalRequest).where(
+        ApprovalRequest.organization_id == uow.organization_id,
+        ApprovalRequest.id.in_(promotion_ids),
+        ApprovalRequest.promotion_id.is_not(None),
+        ApprovalRequest.status == ApprovalStatus.PENDING,
+    )
+    pending = pending.values(reason=Withdrawal.PROMOTION_REFUSED)
+    await _close(uow, pending, ApprovalStatus.WITHDRAWN, ApprovalWithdrawn)
 
 
 async def find_due_organizations(uow: UnitOfWork) -> list[UUID]:
@@ -130,8 +146,12 @@ async def _close(uow: UnitOfWork, pending: Any, status: ApprovalStatus, fact: ty
     values = {"status": status, "updated_at": uow.now, "version": ApprovalRequest.version + 1}
     rows = await uow.all(pending.values(**values).returning(ApprovalRequest))
     for row in rows:
-        uow.emit(fact.of(row, owner_id=row.created_by))
+        uow.emit(_told(fact, row))
     return len(rows)
+
+
+def _told(fact: type[F], row: ApprovalRequest, **more: Any) -> F:
+    return fact.of(row, owner_id=row.created_by, run_id=row.run_id or row.promotion_id, **more)
 
 
 async def _read(uow: UnitOfWork, approval_id: UUID, *, lock: bool = False) -> ApprovalRequest:
@@ -164,11 +184,10 @@ def _asked(row: ApprovalRequest) -> Asked:
     return Asked(row.status, requesters, row.approvers, row.approver_id, row.digest, row.expires_at, row.reason)
 
 
-def _new_request(uow: UnitOfWork, run_id: UUID, wanted: ApprovalWanted) -> ApprovalRequest:
+def _new_request(uow: UnitOfWork, wanted: ApprovalWanted) -> ApprovalRequest:
     return ApprovalRequest(
         id=wanted.approval_id,
         organization_id=uow.organization_id,
-        run_id=run_id,
         step_id=wanted.step_id,
         action=wanted.action,
         resource_type=wanted.resource_type,
