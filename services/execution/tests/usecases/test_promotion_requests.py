@@ -245,3 +245,18 @@ async def test_promotions_at_the_door(stage: Stage, place: Place) -> None:
     assert (await viewer.get(location)).json()["status"] == "promoted"
     again = await admin.post(f"{path}/promote", {"to_workspace": "staging"})
     assert (again.status, again.json()["changed"]) == (200, [])
+
+
+async def test_asking_again_while_it_is_done_does_neither_twice(stage: Stage, place: Place) -> None:
+    agent, after, row = await asked_for(stage, place)
+
+    async def again() -> None:
+        async with stage.units.begin(place.caller()) as uow:
+            await promotions.promote_agent(uow, agent.id, to_workspace="staging", semver="current")
+
+    done, *_ = await asyncio.gather(answer(stage, row), *(again() for _ in range(4)), answer(stage, row))
+    assert done["status"] == "promoted"
+    assert await copies(stage, after) == 1
+    types = await stage.types(place.organization_id)
+    counts = [types.count(name) for name in ("promotion.completed.v1", "agent.promoted.v1", "promotion.requested.v1")]
+    assert counts == [1, 1, 1]

@@ -24,6 +24,7 @@ class Planned(NamedTuple):
     """A version that may go to a workspace."""
 
     source: Agent
+    """Locked, and before the one it goes to."""
     version: AgentVersion
     place: Workspace
     target: Agent | None
@@ -45,7 +46,8 @@ async def plan_agent_promotion(
     ConflictError by `require_path` and `plan_promotion`, and `security_scan_failed` where the version did not pass its
     scan.
     """
-    source = await get_living(uow, Agent, agent_id)
+    # Locked, so that of two that arrive together the second sees what the first has done, or asked for.
+    source = await get_living(uow, Agent, agent_id, lock=True)
     place = await find_workspace(uow, to_workspace)
     require_path(from_workspace=source.workspace_id, promotion_from=place.promotion_from)
     version = await agent_versions.find_version(uow, source, semver)

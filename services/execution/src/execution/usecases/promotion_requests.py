@@ -60,7 +60,6 @@ async def request_promotion(uow: UnitOfWork, planned: Planned) -> PromotionReque
     """
     approvers = approvers_named(planned.place.required_approvers, DECIDING_ROLES)
     digest = _digest_of(planned, approvers)
-    await uow.get(Agent, planned.source.id, lock=True)  # of two that arrive together, the second finds the first
     earlier = await _find_pending(uow, planned)
     if earlier is not None and earlier.approval_digest == digest:
         return earlier
@@ -75,7 +74,7 @@ async def request_promotion(uow: UnitOfWork, planned: Planned) -> PromotionReque
 
 async def answer_promotion(uow: UnitOfWork, promotion_id: UUID, fact: ApprovalState) -> None:
     """Take up what policy says of a promotion; what does not wait any more is not changed."""
-    row = await uow.find(PromotionRequest, promotion_id, lock=True)
+    row = await uow.find(PromotionRequest, promotion_id)
     if row is None or row.status != PromotionStatus.PENDING:
         return
     await uow.become(
@@ -84,23 +83,12 @@ async def answer_promotion(uow: UnitOfWork, promotion_id: UUID, fact: ApprovalSt
         )
     )
     if not isinstance(fact, ApprovalDecided):
-        _refuse(uow, row, PromotionStatus.EXPIRED, "approval_expired", "Nobody approved it.")
-        return
-    row.approver_id, row.reason = fact.approver_id, fact.reason or None
-    if fact.outcome != "approved":
-        _refuse(uow, row, PromotionStatus.REJECTED, "approval_rejected", fact.reason or "Nobody approved it.")
-        return
-    try:
-        async with uow.savepoint():
-            await _promote(uow, row, fact.digest)
-    except UnavailableError:
-        raise
-    except RefusalError as refusal:
-        if isinstance(refusal, DeniedError):
-            record_denial(uow, refusal)
-        again = await uow.find(PromotionRequest, promotion_id, lock=True)
-        if again is not None:
-            _refuse(uow, again, PromotionStatus.FAILED, refusal.code, refusal.detail)
+        await _end(uow, row.id, PromotionStatus.EXPIRED, "approval_expired", "Nobody approved it.", fact)
+    elif fact.outcome != "approved":
+        why = fact.reason or "Nobody approved it."
+        await _end(uow, row.id, PromotionStatus.REJECTED, "approval_rejected", why, fact)
+    else:
+        await _promote_or_fail(uow, row, fact)
 
 
 async def fail_promotions(uow: UnitOfWork, owner_id: str) -> None:
@@ -115,20 +103,57 @@ async def give_promotions_role(uow: UnitOfWork, owner_id: str, role: str) -> Non
         row.caller = {**row.caller, "roles": [role]}
 
 
-async def _promote(uow: UnitOfWork, row: PromotionRequest, digest: str) -> None:
+async def _promote_or_fail(uow: UnitOfWork, row: PromotionRequest, fact: ApprovalDecided) -> None:
+    promotion_id = row.id
+    try:
+        async with uow.savepoint():
+            await _promote(uow, row, fact)
+    except UnavailableError:
+        raise
+    except RefusalError as refusal:
+        if isinstance(refusal, DeniedError):
+            record_denial(uow, refusal)
+        await _end(uow, promotion_id, PromotionStatus.FAILED, refusal.code, refusal.detail, fact)
+
+
+async def _promote(uow: UnitOfWork, row: PromotionRequest, fact: ApprovalDecided) -> None:
     """Do it as whoever asked, by the rules of now, if it is still what was asked."""
     before, uow.permit = uow.permit, admit(uow.caller, PERMISSION, await rules_in(uow), named=True)
     try:
         planned = await plan_agent_promotion(uow, row.agent_id, to_workspace=row.to_workspace_id, semver=row.semver)
         approvers = approvers_named(planned.place.required_approvers, DECIDING_ROLES)
-        if digest != _digest_of(planned, approvers):
+        if fact.digest != _digest_of(planned, approvers):
             raise ConflictError("What was approved is not what was asked.", code="approval_digest_mismatch")
+        # Agents are locked before promotions, as where one is asked for.
+        waiting = await _lock_pending(uow, row.id)
+        if waiting is None:
+            return
         done = await carry_out(uow, planned)
     finally:
         uow.permit = before
-    row.status, row.decided_at, row.promoted_agent_id = PromotionStatus.PROMOTED, uow.now, done.row.id
-    touch(uow, row)
-    uow.emit(_told(PromotionCompleted, row))
+    _decided(waiting, fact)
+    waiting.status, waiting.decided_at, waiting.promoted_agent_id = PromotionStatus.PROMOTED, uow.now, done.row.id
+    touch(uow, waiting)
+    uow.emit(_told(PromotionCompleted, waiting))
+
+
+async def _end(  # noqa: PLR0917
+    uow: UnitOfWork, promotion_id: UUID, status: PromotionStatus, code: str, message: str, fact: ApprovalState
+) -> None:
+    waiting = await _lock_pending(uow, promotion_id)
+    if waiting is not None:
+        _decided(waiting, fact)
+        _refuse(uow, waiting, status, code, message)
+
+
+async def _lock_pending(uow: UnitOfWork, promotion_id: UUID) -> PromotionRequest | None:
+    row = await uow.find(PromotionRequest, promotion_id, lock=True)
+    return row if row is not None and row.status == PromotionStatus.PENDING else None
+
+
+def _decided(row: PromotionRequest, fact: ApprovalState) -> None:
+    if isinstance(fact, ApprovalDecided):
+        row.approver_id, row.reason = fact.approver_id, fact.reason or None
 
 
 def _refuse(uow: UnitOfWork, row: PromotionRequest, status: PromotionStatus, code: str, message: str) -> None:
