@@ -114,7 +114,7 @@ async def test_a_cancelled_run_takes_its_question_back(desk: Desk) -> None:
 
     await until(withdrawn, "the request is withdrawn")
     late = await desk.decide(request, "approved")
-    assert (late.status, late.json["code"]) == (409, "already_decided")
+    assert (late.status, late.json["code"]) == (409, "approval_withdrawn")
 
 
 async def test_a_rule_lets_a_run_start_only_once_a_person_has_approved(desk: Desk) -> None:
@@ -138,3 +138,50 @@ async def test_a_rule_lets_a_run_start_only_once_a_person_has_approved(desk: Des
             return bool((await desk.start(agent="worker"))["status"] == "queued")
 
         await until(open_again, "the rule is gone")
+
+
+async def test_a_promotion_is_done_once_a_person_has_approved(desk: Desk) -> None:
+    town, send = desk.town, desk.town.traffic.send
+    admin = (await send("POST", "/v1/api-keys", desk.owner, {"name": "an admin's", "role": "org_admin"}))["api_key"]
+    worker = (await town.ask("GET", "/v1/agents?name=worker", desk.owner)).json["items"][0]
+    body = {"name": "promoted", "config_yaml": worker["config_yaml"], "workspace": worker["workspace_id"]}
+    agent = await send("POST", "/v1/agents", desk.owner, body)
+    given = {
+        "environment_type": "staging",
+        "promotion_from": worker["workspace_id"],
+        "required_approvers": ["org_owner"],
+    }
+    place = await send("POST", "/v1/workspaces", desk.owner, {"name": "staging", **given})
+    path, wanted = f"/v1/agents/{agent['id']}/promote", {"to_workspace": place["id"]}
+    try:
+
+        async def requested() -> Any:
+            reply = await town.ask("POST", path, admin, wanted)
+            return reply.json if reply.status == 202 else None
+
+        promotion = await until(requested, "a promotion is asked for")
+
+        async def pending() -> Any:
+            found = await town.ask("GET", f"/v1/approvals?promotion_id={promotion['id']}", desk.owner)
+            return found.json["items"]
+
+        (request,) = await until(pending, "a request for an approval")
+        assert (request["approvers"], request["context"]["to"]) == (["role:org_owner"], "staging")
+        assert (await desk.decide(request, "approved", admin)).status == 403
+        assert (await desk.decide(request, "approved")).status == 200
+
+        async def done() -> Any:
+            found = (await town.ask("GET", f"/v1/agents/{agent['id']}/promotions/{promotion['id']}", admin)).json
+            return found if found["status"] != "pending" else None
+
+        told = await until(done, "the promotion's end")
+        assert (told["status"], told["reason"]) == ("promoted", "because")
+        copy = (await town.ask("GET", f"/v1/agents/{told['promoted_agent_id']}", desk.owner)).json
+        assert (copy["workspace_id"], copy["name"], copy["current_version"]) == (place["id"], "promoted", "1.0.0")
+    finally:
+        await town.ask("DELETE", f"/v1/workspaces/{place['id']}", desk.owner)
+
+        async def gone() -> bool:
+            return bool((await town.ask("POST", path, desk.owner, wanted)).status == 404)
+
+        await until(gone, "the workspace is gone")

@@ -121,6 +121,7 @@ async def things_of(town: Town, organization: Organization) -> dict[str, str]:
     named = {name for route in await published(town) for name in route.names}
     ids = {"organization_id": organization.id, "semver": "1.0.0", "run_id": await _fork(town, organization)}
     ids["evaluation_id"] = await _evaluation(town, organization)
+    ids["promotion_id"] = await _promotion(town, organization)
     for name, path in _LISTED.items():
         ids[name] = str((await send("GET", path, key))["items"][0]["id"])
     await send("POST", "/v1/runs", key, {"orchestration": "approved", "input": {"topic": "rivers"}})
@@ -151,6 +152,28 @@ async def _evaluation(town: Town, organization: Organization) -> str:
     agent = await send("POST", "/v1/agents", key, body)
     made = await send("POST", f"/v1/agents/{agent['id']}/versions/1.0.0/evaluate", key)
     return str(made["id"])
+
+
+async def _promotion(town: Town, organization: Organization) -> str:
+    """One of the newest agent, into a workspace that is gone again: names alone stand for one thing elsewhere."""
+    send, key = town.traffic.send, organization.key
+    agent = (await send("GET", "/v1/agents", key))["items"][0]
+    body = {"name": f"n {new_id()}", "environment_type": "staging", "requires_approval": True}
+    place = await send("POST", "/v1/workspaces", key, {**body, "promotion_from": agent["workspace_id"]})
+    path, asked = f"/v1/agents/{agent['id']}/promote", {"to_workspace": place["id"]}
+
+    async def requested() -> Any:
+        reply = await town.ask("POST", path, key, asked)
+        return reply.json["id"] if reply.status == 202 else None
+
+    promotion_id = await until(requested, "a promotion is asked for")
+    await town.ask("DELETE", f"/v1/workspaces/{place['id']}", key)
+
+    async def gone() -> bool:
+        return bool((await town.ask("POST", path, key, asked)).status == 404)
+
+    await until(gone, "execution knows that the workspace is gone")
+    return str(promotion_id)
 
 
 async def _fork(town: Town, organization: Organization) -> str:

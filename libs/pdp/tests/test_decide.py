@@ -27,68 +27,6 @@ def outcome(decision: Decision) -> tuple[str, str]:
     return decision.effect, decision.rule_name
 
 
-# --------------------------------------------------------------------------------------------------------- gates
-
-GATE = "approval: {approvers: {any_of: ['role:operator', 'role:org_admin']}, expires_in: 4h}"
-
-
-def test_a_gate_is_kept_while_the_scan_goes_on_and_gives_no_right() -> None:
-    bundle = make_bundle(
-        policy(rule("require_approval", name="gate", extra=f", {GATE}, obligations: [{{notify: payday}}]"))
-    )
-    decision = decide(make_request(), bundle)
-    assert outcome(decision) == ("require_approval", "gate")
-    assert not decision.is_allowed
-    assert decision.approval is not None
-    assert decision.approval.approvers == {"role:operator", "role:org_admin"}
-    assert decision.approval.expires_in_seconds == 4 * 3600
-    assert decision.obligations == ({"notify": "payday"},)
-    assert outcome(decide(make_request(roles=("viewer",)), bundle)) == ("deny", "default-deny")
-
-
-def test_an_opened_gate_asks_no_more_and_a_denial_that_came_meanwhile_wins() -> None:
-    gate, stop = (20, policy(rule("require_approval", name="gate"))), (10, policy(rule("deny", name="stop")))
-    asked = decide(make_request(), make_bundle(gate)).approval
-    assert asked is not None
-    assert (asked.approvers, asked.expires_in_seconds) == (None, 24 * 3600)
-    opened = decide(make_request(), make_bundle(gate), approved=asked.gates)
-    assert outcome(opened) == ("allow", "role-matrix")
-    assert outcome(decide(make_request(), make_bundle(gate, stop), approved=asked.gates)) == ("deny", "stop")
-    other = make_bundle(gate, (10, policy(rule("require_approval", name="second"))))
-    again = decide(make_request(), other, approved=asked.gates)
-    assert (outcome(again), again.approval and again.approval.gates) == (
-        ("require_approval", "second"), ("policy-1/second",),
-    )  # fmt: skip
-
-
-def test_several_gates_are_opened_by_whoever_may_open_all_within_the_shortest_time() -> None:
-    wide = policy(rule("require_approval", name="wide", extra=f", {GATE}"))
-    narrow = policy(
-        rule(
-            "require_approval",
-            name="narrow",
-            extra=", approval: {approvers: {any_of: ['role:operator']}, expires_in: 30m}",
-        )
-    )
-    asked = decide(make_request(), make_bundle(wide, narrow)).approval
-    assert asked is not None
-    assert (asked.approvers, asked.expires_in_seconds) == ({"role:operator"}, 1800)
-    assert asked.gates == ("policy-0/wide", "policy-1/narrow")
-    owner = policy(
-        rule("require_approval", name="owner", extra=", approval: {approvers: {any_of: ['role:org_owner']}}")
-    )
-    nobody = decide(make_request(), make_bundle(narrow, owner))
-    assert (outcome(nobody), nobody.reason) == (("deny", "narrow"), "nobody_may_approve")
-
-
-def test_a_gate_whose_condition_fails_denies() -> None:
-    bundle = make_bundle(policy(rule("require_approval", "resource.attr.missing > 1", name="gate")))
-    decision = decide(make_request(), bundle)
-    assert (outcome(decision), decision.error) == (("deny", "gate"), True)
-    known = decide(make_request(attr={"missing": 0}), bundle)
-    assert outcome(known) == ("allow", "role-matrix")
-
-
 # ---------------------------------------------------------------------------------------- the matrix, without a bundle
 
 

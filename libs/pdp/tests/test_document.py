@@ -107,6 +107,9 @@ def test_a_whole_document_is_read() -> None:
                 ("approvers: {any_of: []}", "[]", "invalid_value"),
             )
         ),
+        ("rules:\n", "approvals: {expires_in: 31d}\nrules:\n", "31d", "invalid_value"),
+        ("rules:\n", "approvals: {expires_in: 0m}\nrules:\n", "0m", "invalid_value"),
+        ("rules:\n", "approvals: {}\nrules:\n", "{}", "missing_key"),
         ("effect: obligate", "approval: {}\n    effect: obligate", "approval:", "invalid_value"),
         ("type: abac", "type: budget", "type: budget", "not_supported_yet"),
         ("rules:\n", "budgets: {}\nrules:\n", "budgets", "not_supported_yet"),

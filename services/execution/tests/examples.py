@@ -180,6 +180,14 @@ async def _promote_agent(stage: AnyStage, caller: Caller) -> Call:
     return Call(call.path, {"to_workspace": str(await next_workspace(stage, caller))})
 
 
+@EXAMPLES.of("list_promotions", "get_promotion")
+async def _promotion(stage: AnyStage, caller: Caller) -> Call:
+    call = await _agent(stage, caller)
+    place = str(await next_workspace(stage, caller, requires_approval=True))
+    asked = await made(stage, caller, f"/v1/agents/{call.path['agent_id']}/promote", {"to_workspace": place})
+    return Call({**call.path, "promotion_id": UUID(asked["id"])})
+
+
 @EXAMPLES.of("rollback_agent")
 async def _rollback_agent(stage: AnyStage, caller: Caller) -> Call:
     call = await _create_agent_version(stage, caller)

@@ -13,11 +13,11 @@ from chassis.caller import Caller
 from chassis.clock import utc_now
 from chassis.ids import new_id
 from contracts.envelope import Envelope, Fact, wrap
-from contracts.execution import ApprovalWanted, RunFailed, RunWaitStarted
+from contracts.execution import ApprovalWanted, RunEnded, RunFailed, RunWaitStarted, StepSkipped
 from contracts.policy import DECIDED, DecisionRecorded
 from pdp.bundle import Bundle
 from policy.consumers.decisions import record_decisions
-from policy.consumers.runs import request_approvals, withdraw_approvals
+from policy.consumers.runs import request_approvals, withdraw_approvals, withdraw_skipped
 from policy.main import build
 from policy.settings import Settings
 from policy.tables.policies import Policy
@@ -86,9 +86,24 @@ class Stage(spine.testing.stage.Stage):
             await request_approvals.call(uow, fact)
         return asked.approval_id
 
-    async def end(self, organization_id: UUID, *run_ids: UUID) -> None:
-        """Let these runs fail, as one batch of the consumer's loop."""
-        facts = [RunFailed(run_id=run_id, workspace_id=new_id(), execution_type="agent") for run_id in run_ids]
+    async def skip(self, organization_id: UUID, run_id: UUID, *step_ids: UUID) -> None:
+        """Let a run go on without these steps, as one batch of the consumer's loop."""
+        known = {
+            "run_id": run_id,
+            "workspace_id": new_id(),
+            "node": "ask",
+            "iteration": 0,
+            "attempt": 1,
+            "kind": "wait",
+        }
+        facts = [StepSkipped.model_validate(known | {"step_id": step_id}) for step_id in step_ids]
+        received = [_received(organization_id, fact, number) for number, fact in enumerate(facts, 1)]
+        async with self.units.begin(Caller.system(organization_id, "policy.facts")) as uow:
+            await withdraw_skipped.call(uow, received)
+
+    async def end(self, organization_id: UUID, *run_ids: UUID, how: type[RunEnded] = RunFailed) -> None:
+        """Let these runs end, as one batch of the consumer's loop."""
+        facts = [how(run_id=run_id, workspace_id=new_id(), execution_type="agent") for run_id in run_ids]
         received = [_received(organization_id, fact, number) for number, fact in enumerate(facts, 1)]
         async with self.units.begin(Caller.system(organization_id, "policy.facts")) as uow:
             await withdraw_approvals.call(uow, received)

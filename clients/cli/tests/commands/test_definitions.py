@@ -63,4 +63,10 @@ def test_promote_says_where_a_version_went(edge: ScriptedEdge, remit: Terminal) 
     result = remit("agents", "promote", "document", "--workspace", "dev", "--to", "staging", "--version", "1.0.1")
     assert "agent document 1.0.1 in staging: created" in result.stdout
     assert edge.asked[-1].body == {"to_workspace": "staging", "version": "1.0.1"}
+    asked = {"id": "p1", "status": "pending", "approvers": ["role:operator"], "semver": "1.0.1", "error_code": None}
+    edge.on(f"POST /v1/agents/{AGENT['id']}/promote", (202, asked))
+    said = remit("agents", "promote", AGENT["id"], "--to", "production").stdout
+    assert "waits for an approval by role:operator: remit approvals show p1" in said
+    edge.on(f"GET /v1/agents/{AGENT['id']}/promotions", (200, {"items": [asked], "next_cursor": None}))
+    assert "pending" in remit("agents", "promotions", AGENT["id"]).stdout
     assert remit("orchestrations", "promote", "x", "--to", "staging").exit_code == 2

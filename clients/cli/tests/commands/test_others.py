@@ -50,6 +50,27 @@ def test_policies_are_created_changed_or_left_alone(edge: ScriptedEdge, remit: T
     assert "unchanged" in remit("policies", "apply", str(file)).stdout
 
 
+def test_a_simulation_says_by_whom_it_has_to_be_approved(edge: ScriptedEdge, remit: Terminal) -> None:
+    clause = {"rule_name": "four-eyes", "effect": "require_approval", "text": "always", "truth": True, "error": ""}
+    answer = {
+        "effect": "require_approval", "rule_name": "four-eyes", "policy_id": "p1", "reason": "dear", "obligations": [],
+        "error": False, "own_only": False, "clauses": [clause],
+        "approval": {"approvers": ["role:operator", "user:u1"], "expires_in_seconds": 14400, "gates": ["p1/four-eyes"]},
+    }  # fmt: skip
+    edge.on("POST /v1/policies/simulate", (200, answer), (200, answer | {"effect": "allow", "approval": None}))
+    said = ("policies", "simulate", "agent:execute", "--role", "developer", "--attr", "risk_level=high")
+    shown = remit(*said, "--run", "estimated_cost_usd=2.5").stdout
+    assert "approval required by role:operator or user:u1, within 4 hours" in shown
+    assert edge.asked[0].body == {
+        "principal": {"id": "somebody", "roles": ["developer"]},
+        "action": "agent:execute",
+        "resource": {"kind": "agent", "id": "something", "attr": {"risk_level": "high"}},
+        "run": {"estimated_cost_usd": 2.5},
+    }
+    assert "approval required" not in remit(*said).stdout
+    assert "NAME=VALUE" in remit("policies", "simulate", "x:y", "--role", "viewer", "--attr", "high").output
+
+
 def test_usage_is_money_for_people_and_micros_for_programs(edge: ScriptedEdge, remit: Terminal) -> None:
     edge.on("GET /v1/usage", (200, USAGE))
     assert "$1.25" in remit("usage", "--by", "agent").stdout

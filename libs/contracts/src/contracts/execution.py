@@ -340,6 +340,18 @@ class StepFailed(StepEnded):
     will_retry: bool
 
 
+class StepSkipped(RunFact):
+    """A step that waited is not waited for any more, though its run goes on; a run's end says it of all its steps."""
+
+    type: ClassVar = "execution.step.skipped.v1"
+
+    step_id: UUID
+    node: str
+    iteration: int
+    attempt: int
+    kind: str
+
+
 class StepDecided(RunFact):
     """A person said what became of a write that was tried and of which nobody knew whether it happened."""
 
@@ -377,6 +389,9 @@ class ApprovalWanted(BaseModel):
     shown: dict[str, Any] = {}
     """What the approver is shown of it."""
     expires_at: datetime
+    """By the clock of whoever asks."""
+    expires_in_seconds: float | None = None
+    """How long to wait by policy's clock, in place of `expires_at`; None: until then."""
     policy_id: UUID | None = None
     rule_name: str = ""
     reason: str = ""

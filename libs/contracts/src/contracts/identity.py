@@ -145,6 +145,8 @@ class WorkspaceState(Fact):
     max_concurrent_executions: int
     promotion_from: UUID | None = None
     requires_approval: bool = False
+    required_approvers: list[str] = []
+    """Who approves promotions into it: roles and users by id; empty: whoever may decide about everything."""
     pii_allowed: bool = False
     encryption_required: bool = False
     retention_days: int

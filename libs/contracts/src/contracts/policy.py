@@ -164,14 +164,17 @@ DECIDED: dict[str, type[DecisionRecorded]] = {
 
 
 class ApprovalState(Fact):
-    """A request for a person's approval: what is asked, by its digest, and for which run."""
+    """A request for a person's approval: what is asked, by its digest, and for which run or promotion."""
 
     subject_field: ClassVar = "approval_id"
 
     approval_id: UUID
     run_id: UUID
+    """Where a promotion asks, the promotion's id again: there is no such run."""
     step_id: UUID | None = None
     """None where the run itself may not start before."""
+    promotion_id: UUID | None = None
+    """None where a run asks."""
     action: str
     resource_type: str
     resource_id: str
@@ -209,6 +212,9 @@ class ApprovalExpired(ApprovalState):
 
 
 class ApprovalWithdrawn(ApprovalState):
-    """The run ended before anybody decided: there is nothing to decide any more."""
+    """What was asked about is over before anybody decided: there is nothing to decide any more."""
 
     type: ClassVar = "policy.approval.withdrawn.v1"
+
+    reason: str = ""
+    """run_failed, run_cancelled, run_timed_out, step_skipped or promotion_refused."""

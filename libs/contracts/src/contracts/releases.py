@@ -6,7 +6,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from contracts.envelope import Fact
-from contracts.execution import AgentState, OrchestrationState
+from contracts.execution import AgentState, ApprovalWanted, OrchestrationState
 
 
 class AgentRolledBack(AgentState):
@@ -28,6 +28,48 @@ class AgentPromoted(AgentState):
     from_workspace_id: UUID
     promoted_from: UUID
     """The version that was copied."""
+
+
+class PromotionState(Fact):
+    """A promotion into a workspace that wants an approval of it."""
+
+    subject_field: ClassVar = "promotion_id"
+
+    promotion_id: UUID
+    version: int
+    agent_id: UUID
+    agent_version_id: UUID
+    semver: str
+    digest: str
+    """Of the version's configuration."""
+    from_workspace_id: UUID
+    to_workspace_id: UUID
+    owner_id: str = ""
+    """Whose the promotion is: the user, also of a key."""
+
+
+class PromotionRequested(PromotionState):
+    """A promotion waits for what people say of it."""
+
+    type: ClassVar = "execution.promotion.requested.v1"
+
+    approval: ApprovalWanted
+
+
+class PromotionCompleted(PromotionState):
+    """A promotion was approved and done."""
+
+    type: ClassVar = "execution.promotion.completed.v1"
+
+    promoted_agent_id: UUID
+
+
+class PromotionRefused(PromotionState):
+    """A promotion will not be done: nobody approved it, or it could not be done any more."""
+
+    type: ClassVar = "execution.promotion.refused.v1"
+
+    error_code: str
 
 
 class OrchestrationRolledBack(OrchestrationState):

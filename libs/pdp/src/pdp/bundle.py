@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, Self
 from pdp.document import CustomRole, Document, Effect, Obligation, Rule, parse_document
 from pdp.matrix import Answer, allowed
 from pdp.problems import BundleError
+from pdp.request import APPROVAL_SECONDS
 from pdp.vocabulary import spoken_of
 
 __all__ = ["Assignee", "Bundle", "BundleDocument", "BundleError"]
@@ -119,6 +120,9 @@ class Bundle:
         parsed = [(each, parse_document(each.rules_yaml)) for each in self.documents]
         self._roles = _custom_roles(parsed)
         self._lanes = _lanes(parsed)
+        spans = [document.approval_seconds for _, document in parsed if document.approval_seconds is not None]
+        self.longest_approval_seconds = min(spans, default=None)
+        """What the enabled documents say an approval waits at most; None: they do not say."""
         self._narrowed: dict[tuple[str, frozenset[str]], Lane] = {}
 
     @classmethod
@@ -197,6 +201,13 @@ class Bundle:
             if permission in self._roles[name].grants:
                 return self._roles[name].policy_id, name
         return None
+
+    def approval_seconds(self, said: float | None = None) -> float:
+        """How long an approval waits for which this much was said: at most as long as the organization's own say."""
+        own = self.longest_approval_seconds
+        if said is None:
+            return APPROVAL_SECONDS if own is None else own
+        return said if own is None else min(said, own)
 
     def allowed(self, roles: Iterable[str], permission: str) -> Answer:
         """`pdp.matrix.allowed`, with the organization's own roles; rules are not asked."""

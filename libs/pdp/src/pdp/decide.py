@@ -30,7 +30,8 @@ def decide(
 ) -> Decision:  # fmt: skip
     """Whether the principal may do it, and by which rule; with `explain`, the truth of each clause as well.
 
-    `approved` are the gates (`Decision.approval.gates`) that somebody has opened: these do not ask again.
+    `approved` are the gates (`Decision.approval.gates`) that somebody has opened: these do not ask again, and oblige as
+    before.
     """
     reason = _guard(request, bundle)
     if reason:
@@ -116,7 +117,7 @@ class _Scan:
     def _close(self, tier: Tier, gates: list[BoundRule]) -> Decision | None:
         """Keep the gates that hold: nobody gains a right by asking. One whose condition fails denies."""
         for rule in tier.gates:
-            truth = False if _gate(rule) in self._approved else self._truth(rule)
+            truth = self._truth(rule)
             if truth is True:
                 gates.append(rule)
             elif truth is not False:
@@ -124,22 +125,29 @@ class _Scan:
         return None
 
     def _gated(self, decision: Decision, gates: list[BoundRule]) -> Decision:
-        """What would be allowed, behind its gates: open to whoever may open all of them, as long as the shortest."""
-        asked = [(rule, rule.rule.approval) for rule in gates if rule.rule.approval is not None]
-        if not asked or not decision.is_allowed or decision.own_only:
+        """What would be allowed, behind its gates: open to whoever may open all of them, as long as the shortest.
+
+        One that is open already asks nobody, but obliges as the others do.
+        """
+        if not gates or not decision.is_allowed or decision.own_only:
+            return decision
+        duties = *decision.obligations, *(duty for rule in gates for duty in rule.obligations)
+        decision = replace(decision, obligations=duties)
+        closed = [rule for rule in gates if _gate(rule) not in self._approved]
+        asked = [(rule, rule.rule.approval) for rule in closed if rule.rule.approval is not None]
+        if not asked or self._bundle is None:
             return decision
         first, named = asked[0][0], [each.approvers for _, each in asked if each.approvers is not None]
         approvers = frozenset.intersection(*named) if named else None
         if approvers is not None and not approvers:
             return replace(self._by_rule("deny", first, (), error=False), reason="nobody_may_approve")
-        seconds = min(each.expires_in_seconds for _, each in asked)
+        seconds = min(self._bundle.approval_seconds(each.expires_in_seconds) for _, each in asked)
         return replace(
             decision,
             effect="require_approval",
             rule_name=first.rule.rule_name,
             policy_id=first.policy_id,
             reason=first.rule.reason,
-            obligations=(*decision.obligations, *(duty for rule in gates for duty in rule.obligations)),
             approval=ApprovalRule(approvers, seconds, tuple(_gate(rule) for rule in gates)),
         )
 

@@ -19,6 +19,7 @@ from pdp.request import ApprovalRule
 from pdp.shapes import (
     MAX_SPAN_SECONDS,
     ApprovalShape,
+    ApprovalsShape,
     DocumentShape,
     GivenShape,
     ObligationShape,
@@ -94,6 +95,8 @@ class Document:
     rules: tuple[Rule, ...]
     roles: tuple[CustomRole, ...]
     trials: tuple[Trial, ...]
+    approval_seconds: float | None = None
+    """How long an approval of the organization waits at most, whichever rule asks for it; None: it does not say."""
 
     @property
     def permissions(self) -> frozenset[str]:
@@ -184,7 +187,21 @@ class _Reader:
             rules=tuple(self._rule(index, rule) for index, rule in enumerate(shape.rules)),
             roles=tuple(self._role(name) for name in shape.roles),
             trials=tuple(self._trial(index, trial) for index, trial in enumerate(shape.tests)),
+            approval_seconds=self._approvals(shape.approvals),
         )
+
+    def _approvals(self, shape: ApprovalsShape | None) -> float | None:
+        if shape is None:
+            return None
+        if self._shape.type != "abac":
+            self._wrong(("approvals",), "Approvals are for a policy of type abac.", "invalid_value", at_key=True)
+        return self._seconds(("approvals", "expires_in"), shape.expires_in)
+
+    def _seconds(self, path: Path, span: str) -> float:
+        seconds = seconds_of(span)
+        if seconds > MAX_SPAN_SECONDS:
+            self._wrong(path, "An approval waits for at most 30d.", "invalid_value")
+        return seconds
 
     def _wrong(self, path: Path, message: str, code: str, *, at_key: bool = False) -> None:
         self.problems.append(self._marked.problem(path, message, code, at_key=at_key))
@@ -243,10 +260,10 @@ class _Reader:
                 message = f"Only {' and '.join(sorted(_GATED))} can wait for an approval yet."
                 self._wrong((*path, "actions", index), message, "not_supported_yet")
         shape = rule.approval or ApprovalShape()
-        if seconds_of(shape.expires_in) > MAX_SPAN_SECONDS:
-            self._wrong((*path, "approval", "expires_in"), "An approval waits for at most 30d.", "invalid_value")
+        said = shape.expires_in
+        seconds = None if said is None else self._seconds((*path, "approval", "expires_in"), said)
         named = shape.approvers.any_of if shape.approvers else ()
-        return ApprovalRule(frozenset(named) or None, seconds_of(shape.expires_in))
+        return ApprovalRule(frozenset(named) or None, seconds)
 
     def _permissions(self, path: Path, patterns: list[str], *, granting: bool) -> frozenset[str]:
         found: set[str] = set()

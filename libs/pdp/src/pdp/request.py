@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 Obligation = Mapping[str, Any]
+APPROVAL_SECONDS: Final = 86_400.0
+"""How long an approval waits where neither a rule nor the organization says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +85,10 @@ class ApprovalRule:
 
     approvers: frozenset[str] | None
     """As `role:<role>` or `user:<id>`, any one of them; None: everybody with the right to decide."""
-    expires_in_seconds: float
+    expires_in_seconds: float | None
+    """None, of a rule: it does not say; a decision always does."""
     gates: tuple[str, ...] = ()
-    """Of a decision: the rules that an approval answers, as `<policy id>/<rule name>`."""
+    """Of a decision: the rules that are open once it is approved, as `<policy id>/<rule name>`; earlier ones too."""
 
 
 @dataclass(frozen=True, slots=True)

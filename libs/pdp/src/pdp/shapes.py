@@ -18,6 +18,7 @@ Code = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_l
 Approver = Annotated[str, StringConstraints(pattern=r"^(role:[a-z_]{1,64}|user:[0-9a-f-]{36})$")]
 Span = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}[mhd]$")]
 MAX_SPAN_SECONDS: Final = 30 * 86_400.0
+"""No approval waits longer."""
 _UNITS: Final = {"m": 60.0, "h": 3_600.0, "d": 86_400.0}
 Short = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Cel = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
@@ -55,8 +56,14 @@ class ApprovalShape(_Shape):
     approvers: ApproversShape | None = None
     required: Literal[1] = 1
     separation_of_duties: Literal[True] = True
-    expires_in: Span = "24h"
+    expires_in: Span | None = None
     on_timeout: Literal["deny"] = "deny"
+
+
+class ApprovalsShape(_Shape):
+    """What holds for all approvals of the organization: how long one waits at most, and where nothing else is said."""
+
+    expires_in: Span
 
 
 class RuleShape(_Shape):
@@ -151,6 +158,7 @@ class DocumentShape(_Shape):
     type: Literal["rbac", "abac"]
     variables: dict[Name, Cel] = {}
     roles: dict[Name, RoleShape] = {}
+    approvals: ApprovalsShape | None = None
     rules: list[RuleShape] = Field(default=[], max_length=MAX_RULES)
     tests: list[TrialShape] = Field(default=[], max_length=MAX_ITEMS)
 

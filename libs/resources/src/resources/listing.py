@@ -45,6 +45,10 @@ class Page:
     """None: this is the end."""
 
 
+Also = Callable[[UnitOfWork, Where], str]
+"""A condition in SQL, its values handed to `Where.parameter`; empty: no others."""
+
+
 class Resource:
     """What callers may ask of one table's rows. A mistake in it fails when the service is imported."""
 
@@ -57,12 +61,14 @@ class Resource:
         default_sort: str = "-created_at",
         search: Sequence[str] = (),
         own: str = "created_by",
+        also: Also | None = None,
         retired: str | None = None,
     ) -> None:
         """Declare a list of `row`.
 
         `sorts` never hold null: a row without a value has no place in the order. `search` are the texts that `q` looks
-        into. `own` is compared with the caller where a right reaches only its own. `retired` is the column that says
+        into. `own` is compared with the caller where a right reaches only its own; `also` says which other rows it
+        reaches then. `retired` is the column that says
         since when a row is deleted; such rows are shown only to who asks for them.
         """
         table = row.__table__
@@ -75,6 +81,7 @@ class Resource:
         self.sorts = self._named((*sorts, "id"))
         self.search = tuple(self._named(search).values())
         self.own = self.columns.get(own)
+        self.also = also
         self.retired = self._named((retired,))[retired] if retired else None
         nullable = [name for name, column in self.sorts.items() if column.is_nullable]
         if nullable:
@@ -93,7 +100,9 @@ class Resource:
         if uow.permit.own_only:
             if self.own is None:
                 raise ForbiddenError("Your role shows single rows of these, not the list.", code="own_only")
-            where.equal(self.own, uow.permit.owner_id)
+            mine = f"{self.own.sql} = {where.parameter(uow.permit.owner_id)}"
+            more = self.also(uow, where) if self.also is not None else ""
+            where.conditions.append(f"({mine} or {more})" if more else mine)
         if self.retired is not None:
             where.conditions.append(f"{self.retired.sql} is {'not ' if query.deleted else ''}null")
         for condition in query.filters:

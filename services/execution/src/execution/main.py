@@ -22,6 +22,7 @@ from execution.api import (
     model_prices,
     orchestration_versions,
     orchestrations,
+    promotions,
     run_events,
     run_explanations,
     runs,
@@ -78,6 +79,7 @@ def build(settings: Settings) -> Service:
             agent_versions.router,
             allowed_hosts.router,
             evaluations.router,
+            promotions.router,
             orchestrations.router,
             orchestration_versions.router,
             kill_switches.router,
@@ -96,9 +98,8 @@ def build(settings: Settings) -> Service:
         workers=[engine(options), admission(), waking(), look_after_children(objects, signals), warm_models],
         closing=[to_models.close, to_others.close, signals.close],
     )
-    service.api.state.keyring = keyring
-    service.api.state.objects = objects
-    service.api.state.signals = signals
+    state = service.api.state
+    state.keyring, state.objects, state.signals = keyring, objects, signals
     return service
 
 

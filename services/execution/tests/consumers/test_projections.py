@@ -52,6 +52,19 @@ async def test_a_workspace_follows_identity_and_never_goes_back(stage: Stage) ->
     assert (await row())[1] == "deleted"
 
 
+async def test_a_workspace_says_who_approves_what_comes_into_it(stage: Stage) -> None:
+    place = Place(await stage.organization(), new_id())
+
+    async def named() -> Any:
+        rows = await stage.sql("select required_approvers from workspace where id = $1", place.workspace_id)
+        return orjson.loads(rows[0][0])
+
+    await stage.receive(place.organization_id, WorkspaceCreated(**workspace(place, 1)))
+    assert await named() == []
+    await stage.receive(place.organization_id, WorkspaceUpdated(**workspace(place, 2, required_approvers=["operator"])))
+    assert await named() == ["operator"]
+
+
 async def test_a_projection_is_rebuilt_by_restatement(stage: Stage) -> None:
     place = Place(await stage.organization(), new_id())
     await stage.receive(place.organization_id, WorkspaceRestated(**workspace(place, 9)))

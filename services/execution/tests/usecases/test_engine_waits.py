@@ -259,6 +259,9 @@ join: {mode: any}
     assert sorted((step["node"], step["status"]) for step in await engine.steps(run_id)) == [
         ("a", "completed"), ("b", "skipped"),
     ]  # fmt: skip
+    (skipped,) = [step["id"] for step in await engine.steps(run_id) if step["node"] == "b"]
+    told = [fact["data"] for fact in await engine.facts(run_id) if fact["type"] == "execution.step.skipped.v1"]
+    assert [(fact["step_id"], fact["node"], fact["kind"]) for fact in told] == [(str(skipped), "b", "wait")]
     with pytest.raises(ConflictError):
         await signal(engine, place, run_id, 1)
 

@@ -64,7 +64,8 @@ async def test_pins_are_exact_and_follow_current(stage: Stage, place: Place) -> 
         for agent in (writer, editor):
             await agent_versions.create_agent_version(uow, agent.id, config_yaml=HTTP, change_summary="", semver=None)
     async with stage.units.begin(place.caller()) as uow:
-        pins = await pin_references(uow, wanted)
+        pins, risk = await pin_references(uow, wanted)
+    assert risk == "low"
     assert (pins["writer"]["semver"], pins["editor"]["semver"]) == ("1.0.1", "1.0.0")
     assert pins["writer"]["agent_id"] == str(writer.id)
     assert pins["editor"]["version_id"] == str(editor.current_version_id)
@@ -141,7 +142,7 @@ async def test_an_orchestration_may_stand_behind_an_alias_and_is_pinned(stage: S
             uow, file=file, workspace=str(place.workspace_id), may_update=permit(place.caller(), "orchestration:update")
         )
         kept = applied.row.agent_ids
-        pins = await pin_references(uow, kept)
+        pins, _ = await pin_references(uow, kept)
     assert kept == {"pair": {"id": str(below.id), "version": "current", "kind": "orchestration"}}
     assert pins["pair"] == {
         "orchestration_id": str(below.id), "version_id": str(below.current_version_id), "semver": "1.0.0",

@@ -6,15 +6,16 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from services.execution.tests.factories import make_agent
+from services.execution.tests.factories import PAIR, ids, make_agent
 from services.execution.tests.stage import Place, Stage
 from services.execution.tests.usecases.test_run_starts import rules, start
 
 from chassis.caller import Caller
 from chassis.clock import utc_now
+from contracts.identity import UserSuspended, UserUpdated
 from contracts.policy import ApprovalDecided, ApprovalExpired
 from execution.tables.runs import Run
-from execution.usecases import agents, approvals, runs
+from execution.usecases import agents, approvals, orchestrations, runs
 
 pytestmark = pytest.mark.anyio
 GATE = """
@@ -28,6 +29,7 @@ rules:
     obligations: [{set: {run.max_tokens: 500}}]
     reason: dear
 """
+GATE_RULE = '{rule_name: four-eyes, effect: require_approval, actions: ["agent:execute"]}'
 DENY = """  - {rule_name: never, effect: deny, actions: ["agent:execute"], reason: frozen}
 """
 
@@ -74,6 +76,7 @@ async def test_a_gated_run_waits_and_says_who_may_let_it_start(stage: Stage, pla
     )
     assert wanted["approval_id"] == str(row["decision_id"])
     assert (wanted["approvers"], wanted["rule_name"], wanted["reason"]) == (["role:operator"], "four-eyes", "dear")
+    assert wanted["expires_in_seconds"] == 2 * 3600
     assert set(wanted["shown"]) == {"semver", "trigger", "limits"}  # no input in a fact
     assert wanted["shown"]["limits"]["max_tokens"] == 500
     decided = (await stage.bodies(place.organization_id))[-1]["data"]
@@ -122,6 +125,79 @@ async def test_a_denial_that_appeared_meanwhile_wins(stage: Stage, place: Place)
     assert [(one["effect"], one["rule_name"]) for one in decided] == [
         ("require_approval", "four-eyes"), ("deny", "never"),
     ]  # fmt: skip
+
+
+SEEN = [
+    "principal.kind == 'user' && 'developer' in principal.roles && size(principal.scopes) == 0",
+    "resource.kind == 'agent' && resource.attr.risk_level == 'critical' && resource.attr.agent_type == 'llm'",
+    "resource.attr.workspace == 'main' && resource.attr.environment_type == 'development'",
+    "resource.attr.pii_allowed && !resource.attr.encryption_required && !resource.attr.requires_approval",
+    "resource.attr.name == 'writer' && resource.attr.version == '1.0.0' && resource.attr.created_by != principal.id",
+    "run.estimated_cost_usd == 0.05 && run.depth == 0 && run.trigger == 'mcp' && run.model == 'smollm2-135m-instruct'",
+]
+
+
+def only_when(condition: str, text: str) -> str:
+    return text.replace('actions: ["agent:execute"]', f'actions: ["agent:execute"], when: "{condition}"')
+
+
+@pytest.mark.parametrize("condition", SEEN)
+async def test_rules_see_what_is_asked_before_and_after_an_approval(stage: Stage, place: Place, condition: str) -> None:
+    await make_agent(stage, place, risk_level="critical")
+    gate = f"apiVersion: policy/v1\ntype: abac\nrules:\n  - {only_when(condition, GATE_RULE)}\n"
+    bound = rules(place, gate)
+    run = await start(stage, place.caller("developer"), rules=bound, trigger_type="mcp")
+    assert run.status == "waiting"
+    ((wanted,),) = [
+        body["data"]["approvals"] for body in await stage.bodies(place.organization_id) if "wait" in body["type"]
+    ]
+    await in_force(stage, place, gate + only_when(condition, DENY))
+    row = await answer(stage, place, run, wanted, "approved")
+    assert (row["status"], row["error_code"]) == ("failed", "denied_by_policy")
+
+
+async def test_rules_see_what_has_changed_since_it_was_asked(stage: Stage, place: Place) -> None:
+    run, wanted = await gated(stage, place)
+    await in_force(stage, place, GATE + only_when("resource.attr.risk_level == 'high'", DENY))
+    async with stage.units.begin(place.caller()) as uow:
+        await agents.update_agent(uow, run.agent_id, {"risk_level": "high"}, expected_version=1)
+    row = await answer(stage, place, run, wanted, "approved")
+    assert (row["status"], row["error_code"]) == ("failed", "denied_by_policy")
+
+
+async def test_whoever_asked_is_decided_on_by_the_role_they_have_now(stage: Stage, place: Place) -> None:
+    run, wanted = await gated(stage, place)
+    await in_force(stage, place, GATE)
+    viewer = UserUpdated(user_id=UUID(run.created_by), version=2, role="viewer", status="active")
+    await stage.receive(place.organization_id, viewer)
+    row = await answer(stage, place, run, wanted, "approved")
+    assert (row["status"], row["error_code"]) == ("failed", "denied_by_policy")
+
+
+async def test_whoever_may_not_act_any_more_starts_nothing_and_asks_nobody(stage: Stage, place: Place) -> None:
+    run, wanted = await gated(stage, place)
+    other = await start(stage, place.caller("developer"), rules=rules(place, GATE))
+    gone = UserSuspended(user_id=UUID(run.created_by), version=2, role="developer", status="suspended")
+    for _ in range(2):
+        await stage.receive(place.organization_id, gone)
+    await in_force(stage, place, GATE)
+    row = await answer(stage, place, run, wanted, "approved")
+    assert (row["status"], row["error_code"]) == ("failed", "caller_gone")
+    assert (await stage.types(place.organization_id)).count("run.failed.v1") == 1  # policy withdraws the question by it
+    assert (await stage.sql("select status from run where id = $1", other.id))[0]["status"] == "waiting"
+
+
+async def test_an_orchestration_is_as_risky_as_the_riskiest_of_its_agents(stage: Stage, place: Place) -> None:
+    writer, editor = await make_agent(stage, place), await make_agent(stage, place, "editor", risk_level="high")
+    async with stage.units.begin(place.caller()) as uow:
+        await orchestrations.create_orchestration(
+            uow, config_yaml=PAIR, agent_ids=ids(writer=writer, editor=editor), workspace=place.workspace_id,
+            name="pair", fields={},
+        )  # fmt: skip
+    risky = only_when("resource.attr.risk_level == 'high'", GATE_RULE).replace("agent:execute", "orchestration:execute")
+    bound = rules(place, f"apiVersion: policy/v1\ntype: abac\nrules:\n  - {risky}\n")
+    run = await start(stage, place.caller("developer"), "pair", kind="orchestration", rules=bound)
+    assert run.status == "waiting"
 
 
 async def test_another_gate_that_appeared_meanwhile_asks_anew(stage: Stage, place: Place) -> None:

@@ -77,6 +77,46 @@ async def test_a_simulation_names_each_clause_and_does_nothing(stage: Stage, own
     assert len(await stage.facts()) == told
 
 
+GATE = """
+apiVersion: policy/v1
+type: abac
+approvals: {expires_in: 6h}
+rules:
+  - {rule_name: dear, effect: require_approval, actions: ["agent:execute"], when: run.estimated_cost_usd > 1.0}
+  - rule_name: risky
+    effect: require_approval
+    actions: ["agent:execute"]
+    when: resource.attr.risk_level == 'high'
+    approval: {approvers: {any_of: ["role:operator"]}, expires_in: 2h}
+"""
+
+
+@pytest.mark.parametrize(
+    ("cost", "risk", "expected"),
+    [
+        (2.0, "low", (["role:org_admin", "role:org_owner"], 21_600, ["dear"])),
+        (2.0, "high", (["role:operator"], 7_200, ["dear", "risky"])),
+        (0.5, "low", None),
+    ],
+)
+async def test_a_simulation_says_by_whom_it_would_have_to_be_approved(
+    stage: Stage, owner: Caller, cost: float, risk: str, expected: tuple[list[str], int, list[str]] | None
+) -> None:
+    policy = await stage.policy(owner, rules_yaml=GATE)
+    question = {
+        "principal": {"id": "u", "roles": ["developer"]}, "action": "agent:execute",
+        "resource": {"kind": "agent", "id": "a", "attr": {"risk_level": risk}}, "run": {"estimated_cost_usd": cost},
+    }  # fmt: skip
+    answer = (await stage.client(owner).post("/v1/policies/simulate", question)).json()
+    if expected is None:
+        assert (answer["effect"], answer["approval"]) == ("allow", None)
+        return
+    approvers, seconds, names = expected
+    gates = [f"{policy.id}/{name}" for name in names]
+    assert answer["effect"] == "require_approval"
+    assert answer["approval"] == {"approvers": approvers, "expires_in_seconds": seconds, "gates": gates}
+
+
 async def test_without_policies_the_role_matrix_answers(stage: Stage, owner: Caller) -> None:
     for role, effect in (("developer", "allow"), ("viewer", "deny")):
         question = {"principal": {"id": "u", "roles": [role]}, "action": "agent:execute", "resource": {"kind": "agent"}}

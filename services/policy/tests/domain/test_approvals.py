@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.errors import ConflictError, ForbiddenError, RefusalError
-from policy.domain.approvals import ApprovalStatus, Asked, Person, is_named, is_repeated, require_may_decide
+from policy.domain.approvals import ApprovalStatus, Asked, Person, expiry_of, is_named, is_repeated, require_may_decide
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 NAMES = ("role:operator", "role:org_admin", "user:u-1", "user:u-2")
@@ -54,6 +54,17 @@ def test_only_another_person_who_is_named_decides_and_only_what_is_open(
     assert (code == "") is may
 
 
+@given(st.none() | st.floats(60, 1e6), st.floats(-100, 1e6), st.none() | st.floats(60, 2.6e6))
+def test_a_question_never_waits_longer_than_the_organization_says(
+    seconds: float | None, until: float, most: float | None
+) -> None:
+    given = NOW + timedelta(seconds=until)
+    expires_at = expiry_of(NOW, seconds=seconds, until=given, most_seconds=most)
+    said = given if seconds is None else NOW + timedelta(seconds=seconds)
+    assert expires_at <= said
+    assert expires_at == said or (most is not None and expires_at == NOW + timedelta(seconds=most))
+
+
 def make(**changes: Any) -> Asked:
     known: dict[str, Any] = {
         "status": "pending", "requester_ids": ("u-9", "u-9"), "approvers": (), "approver_id": None, "digest": "d",
@@ -78,7 +89,7 @@ OPERATOR = Person(True, ("u-2", "u-2"), ["operator"], decides_all=False)
         (make(), ADMIN._replace(is_person=False), "not_a_person"),
         (make(status="expired"), ADMIN, "approval_expired"),
         (make(expires_at=NOW), ADMIN, "approval_expired"),
-        (make(status="withdrawn"), ADMIN, "already_decided"),
+        (make(status="withdrawn"), ADMIN, "approval_withdrawn"),
         (make(status="rejected"), ADMIN, "already_decided"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`remit approvals`: what people are asked before a run goes on, and their answers."""
+"""`remit approvals`: what people are asked before a run goes on or a version is promoted, and their answers."""
 
 from typing import Annotated, Any
 
@@ -8,14 +8,14 @@ from rich.markup import escape
 from remit_cli.options import Json, Limit, ask
 from remit_cli.show import console, print_fields, print_json, print_table
 
-app = typer.Typer(help="What runs ask people for, and what they say.", no_args_is_help=True)
-COLUMNS = ("id", "status", "rule_name", "resource_type", "run_id", "requester_id", "expires_at")
+app = typer.Typer(help="What runs and promotions ask people for, and what they say.", no_args_is_help=True)
+COLUMNS = ("id", "status", "rule_name", "action", "run_id", "requester_id", "expires_at")
 FIELDS = (
-    "id", "status", "action", "resource_type", "resource_id", "run_id", "step_id", "requester_id", "approvers",
-    "rule_name", "asked_because", "context", "digest", "expires_at", "approver_id", "decided_at", "reason",
+    "id", "status", "action", "resource_type", "resource_id", "run_id", "step_id", "promotion_id", "requester_id",
+    "approvers", "rule_name", "asked_because", "context", "digest", "expires_at", "approver_id", "decided_at", "reason",
 )  # fmt: skip
-Request = Annotated[str, typer.Argument(metavar="ID", help="The request; `remit runs watch` shows it.")]
-Reason = Annotated[str, typer.Option(help="Why; it is kept in the audit log, and a rejected run says it.")]
+Request = Annotated[str, typer.Argument(metavar="ID", help="The request; `remit approvals list` shows it.")]
+Reason = Annotated[str, typer.Option(help="Why; it is kept in the audit log, and what is rejected says it.")]
 
 
 @app.command("list")
@@ -26,7 +26,7 @@ def show_all(
     limit: Limit = 20,
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
-    """List requests, newest first; those that are decided, too."""
+    """List what you may decide or have asked (some roles see all), newest first; what is decided, too."""
     items = ask(lambda edge: edge.items("/v1/approvals", limit=limit, status=status))
     if as_json:
         print_json({"items": items})

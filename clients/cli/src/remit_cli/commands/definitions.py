@@ -14,6 +14,7 @@ from remit_cli.show import console, print_fields, print_json, print_table
 FIELDS = ("id", "name", "description", "workspace_id", "status", "current_version", "created_by", "updated_at")
 EXAMPLES = {"agent": "document.agent.yaml", "orchestration": "digest.orchestration.yaml"}
 COLUMNS = ("name", "current_version", "status", "id", "updated_at")
+PROMOTIONS = ("id", "status", "semver", "to_workspace_id", "approvers", "approver_id", "error_code", "created_at")
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name or id.")]
@@ -99,7 +100,7 @@ class Definitions:
         workspace: Annotated[str | None, typer.Option(help="Whose it is, where the name alone is not enough.")] = None,
         as_json: Json = False,  # noqa: FBT002
     ) -> None:
-        """Bring a version, unchanged, into the next workspace."""
+        """Bring a version, unchanged, into the next workspace, or ask for it where that one wants to be asked."""
         body = {"to_workspace": to, "version": version}
 
         async def do(edge: Edge) -> Any:
@@ -110,8 +111,31 @@ class Definitions:
         if as_json:
             print_json(found)
             return
+        if self._noun not in found:
+            whom = escape(" or ".join(found["approvers"]) or "an administrator")
+            console().print(f"waits for an approval by {whom}: [dim]remit approvals show {escape(found['id'])}[/]")
+            return
         row, said = found[self._noun], ", ".join(found["changed"]) or "unchanged"
         console().print(f"{self._noun} [bold]{row['name']}[/] {row['current_version']} in {escape(to)}: {said}")
+
+    def promotions(
+        self,
+        name: Name,
+        workspace: Annotated[str | None, typer.Option(help="Whose it is, where the name alone is not enough.")] = None,
+        limit: Limit = 20,
+        as_json: Json = False,  # noqa: FBT002
+    ) -> None:
+        """List the promotions that were to be approved, newest first."""
+
+        async def do(edge: Edge) -> Any:
+            found = await id_of(edge, self._path, name, **await place_of(edge, workspace))
+            return await edge.items(f"{self._path}/{found}/promotions", limit=limit)
+
+        items = ask(do)
+        if as_json:
+            print_json({"items": items})
+        else:
+            print_table(items, PROMOTIONS, empty="no promotion had to be approved")
 
     async def _get(self, edge: Edge, name: str) -> dict[str, Any]:
         found: dict[str, Any] = await edge.get(f"{self._path}/{await id_of(edge, self._path, name)}")
@@ -129,6 +153,7 @@ def make(noun: str) -> typer.Typer:
     app.command("rollback", epilog=f"Example: remit {noun}s rollback {noun} --to 1.2.0")(commands.rollback)
     if noun == "agent":
         app.command("promote", epilog="Example: remit agents promote write --to staging")(commands.promote)
+        app.command("promotions")(commands.promotions)
     return app
 
 

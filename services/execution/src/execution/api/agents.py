@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
 from chassis.units import in_unit, permit_for
-from execution.api import ApplyIn, DefinitionStatus, DefinitionText, RollbackIn, SetCurrentVersionIn, VersionNumber
+from execution.api import ApplyIn, DefinitionStatus, DefinitionText, RollbackIn, SetCurrentVersionIn
 from execution.tables.agents import Agent
-from execution.usecases import agent_files, agent_versions, agents, promotions, rollbacks
+from execution.usecases import agent_files, agent_versions, agents, rollbacks
 from resources.bodies import Description, In, Name, Reference
 from resources.bulk import BulkOut, DeletedOut, Items, bulk
 from resources.http import CountOut, ExpectedVersion, Listing
@@ -76,13 +76,6 @@ class UpdateAgentIn(In):
     is_public: bool = False
     marketplace_listing_id: Annotated[str, Field(max_length=200)] | None = None
     status: DefinitionStatus = "active"
-
-
-class PromoteAgentIn(In):
-    """Where a version goes to: a workspace by id or name."""
-
-    to_workspace: Reference
-    version: VersionNumber = "current"
 
 
 class AppliedAgentOut(BaseModel):
@@ -206,16 +199,6 @@ async def rollback_agent(uow: Uow, agent_id: UUID, body: RollbackIn | None = Non
     asked = body or RollbackIn()
     row = await rollbacks.rollback_agent(uow, agent_id, to=asked.to, reason=asked.reason)
     return AgentOut.of(row)
-
-
-@router.post("/{agent_id}/promote", permission="agent:promote")
-async def promote_agent(request: Request, agent_id: UUID, body: PromoteAgentIn) -> AppliedAgentOut:
-    """Bring a revision, unchanged, into the workspace that takes its agents from this one's; again changes nothing."""
-    promoted = await in_unit(
-        request,
-        lambda uow: promotions.promote_agent(uow, agent_id, to_workspace=body.to_workspace, semver=body.version),
-    )
-    return AppliedAgentOut(agent=AgentOut.model_validate(promoted.row), changed=promoted.changed)
 
 
 @router.post("/bulk-create", permission="agent:create")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
@@ -13,11 +14,17 @@ from execution.domain.nodes import Effects
 from execution.domain.shapes import AgentLimits, Retry, Shape
 from execution.domain.tools import MAX_SOURCES, EffectsName, McpServer, ToolName, ToolSource, gravest
 
+RISK_LEVELS = ("low", "medium", "high", "critical")
 MAX_INSTRUCTIONS_CHARACTERS = 32_000
 DEFAULT_TIMEOUT_SECONDS = 60.0
 DEFAULT_TOOL_CALLS = 20
 CORRECTIONS = 2
 """How often in one attempt a model may be told that a call of its is none."""
+
+
+def highest_risk(levels: Iterable[str]) -> str:
+    """The gravest of these levels; low where there are none."""
+    return max(levels, key=RISK_LEVELS.index, default=RISK_LEVELS[0])
 
 
 class PythonFunction(Shape):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from sqlalchemy import Index
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from execution.tables import Row, Stamped
@@ -25,6 +26,8 @@ class Workspace(Stamped, Row):
     max_concurrent_executions: Mapped[int]
     promotion_from: Mapped[UUID | None]
     requires_approval: Mapped[bool]
+    required_approvers: Mapped[list[str]] = mapped_column(JSONB)
+    """Who approves promotions into it, as identity has them."""
     pii_allowed: Mapped[bool]
     encryption_required: Mapped[bool]
     retention_days: Mapped[int]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from sqlalchemy import select
+
 from chassis.caller import Caller
 from chassis.errors import RefusalError
 from chassis.ids import new_id
@@ -52,6 +54,24 @@ async def _answer_gate(uow: UnitOfWork, run: Run, fact: ApprovalState) -> None:
         _fail(uow, run, f"approval_{outcome}", getattr(fact, "reason", "") or "Nobody approved it.")
     else:
         await _start(uow, run)
+
+
+async def fail_gated_runs(uow: UnitOfWork, owner_id: str) -> None:
+    """Whoever asked may not act any more: their runs that wait for an approval to start never do."""
+    for run in await _gated_runs(uow, owner_id):
+        _fail(uow, run, "caller_gone", "Whoever asked for it may not act any more.")
+
+
+async def give_gated_runs_role(uow: UnitOfWork, owner_id: str, role: str) -> None:
+    """From now on this user's runs that wait for an approval to start are decided on with this role."""
+    for run in await _gated_runs(uow, owner_id):
+        run.caller = {**run.caller, "roles": [role]}
+
+
+async def _gated_runs(uow: UnitOfWork, owner_id: str) -> list[Run]:
+    gated = (Run.status == RunStatus.WAITING) & (Run.waiting_for == WaitingFor.APPROVAL) & Run.started_at.is_(None)
+    mine = select(Run).where(Run.organization_id == uow.organization_id, gated, Run.created_by == owner_id)
+    return list(await uow.all(mine.order_by(Run.id).with_for_update()))
 
 
 def _caller_of(uow: UnitOfWork, run: Run) -> Caller:

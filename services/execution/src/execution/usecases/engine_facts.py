@@ -19,6 +19,7 @@ from contracts.execution import (
     RunWaitStarted,
     StepCompleted,
     StepFailed,
+    StepSkipped,
 )
 from execution.domain.runs import RunStatus
 from execution.usecases.engine_rows import ClaimedRun, FactRow, RunWrite, StepRow
@@ -62,6 +63,21 @@ def step_ended(run: ClaimedRun, step: StepRow) -> FactRow:
     if step.error_code is None:
         return _row(run, StepCompleted(**known))
     return _row(run, StepFailed(**known, error_code=step.error_code, will_retry=step.will_retry))
+
+
+def step_skipped(run: ClaimedRun, step: StepRow) -> FactRow:
+    """Nobody has to answer what the step waits for."""
+    known: dict[str, Any] = {
+        "run_id": run.id,
+        "workspace_id": run.workspace_id,
+        "step_id": step.id,
+        "node": step.node,
+        "iteration": step.iteration,
+        "attempt": step.attempt,
+        "kind": step.kind,
+        "owner_id": run.created_by,
+    }
+    return _row(run, StepSkipped(**known))
 
 
 def wait_started(

@@ -341,7 +341,10 @@ class RunInHand:
             if begun.kind == SubrunNode.kind:
                 self._caps.give_up(key)
                 write.stirs_children = True
-            return begun._replace(kind=graph.nodes[key.node].kind, status=StepStatus.SKIPPED, completed_at=utc_now())
+            kind = graph.nodes[key.node].kind
+            begun = begun._replace(kind=kind, status=StepStatus.SKIPPED, completed_at=utc_now())
+            write.facts.append(engine_facts.step_skipped(self.run, begun))
+            return begun
         row = bare_step(self.run, key, self._tried.get(key, 0) + 1, self._next_number())
         return row._replace(kind=graph.nodes[key.node].kind)
 

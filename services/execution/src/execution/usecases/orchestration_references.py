@@ -10,6 +10,7 @@ from sqlalchemy import literal, or_, select, tuple_
 
 from chassis.errors import ConflictError, InvalidError
 from chassis.uow import UnitOfWork
+from execution.domain.agents import highest_risk
 from execution.domain.orchestrations import AgentReference, OrchestrationReference
 from execution.domain.revisions import CURRENT, ORCHESTRATION, is_orchestration
 from execution.tables.agents import Agent, AgentVersion
@@ -28,12 +29,23 @@ class _Noun(NamedTuple):
     """Which column of a version says whose it is."""
     scan: Any
     """What its security scan said."""
+    risk: Any
+    """How much is at risk with it; what runs as a child is asked about by itself."""
 
 
-_AGENT = _Noun("agent", Agent, AgentVersion, AgentVersion.agent_id, AgentVersion.security_scan_status)
-_CHILD = _Noun(
-    ORCHESTRATION, Orchestration, OrchestrationVersion, OrchestrationVersion.orchestration_id, literal("")
-)  # fmt: skip
+_SCAN, _RISK = AgentVersion.security_scan_status, Agent.risk_level
+_AGENT = _Noun("agent", Agent, AgentVersion, AgentVersion.agent_id, _SCAN, _RISK)
+_OF = OrchestrationVersion.orchestration_id
+_CHILD = _Noun(ORCHESTRATION, Orchestration, OrchestrationVersion, _OF, literal(""), literal("low"))
+
+
+class Pinned(NamedTuple):
+    """The exact revision of each alias for one run, and what is known of the agents now."""
+
+    pins: dict[str, dict[str, str]]
+    """`{alias: {agent_id or orchestration_id, version_id, semver}}`."""
+    risk_level: str
+    """The highest of them."""
 
 
 async def resolve_references(
@@ -61,15 +73,17 @@ async def resolve_references(
     return found
 
 
-async def pin_references(uow: UnitOfWork, agent_ids: AgentIds) -> dict[str, dict[str, str]]:
-    """The exact revision of each alias for one run: `{alias: {agent_id or orchestration_id, version_id, semver}}`.
+async def pin_references(uow: UnitOfWork, agent_ids: AgentIds) -> Pinned:
+    """The exact revision of each alias for one run.
 
     ConflictError when one is gone, not active, or its revision did not pass the security scan.
     """
     children = {alias: found for alias, found in agent_ids.items() if is_orchestration(found)}
     agents = {alias: found for alias, found in agent_ids.items() if alias not in children}
-    pins = await _pin(uow, _AGENT, agents)
-    return pins | await _pin(uow, _CHILD, children) if children else pins
+    pins, risk_level = await _pin(uow, _AGENT, agents)
+    if children:
+        pins |= (await _pin(uow, _CHILD, children)).pins
+    return Pinned(pins, risk_level)
 
 
 def _is_child(named: AgentReference | None, given: Mapping[str, str] | None) -> bool:
@@ -110,13 +124,13 @@ async def _resolve(  # noqa: PLR0917
     return {alias: found for alias, found in resolved.items() if alias not in unknown}
 
 
-async def _pin(uow: UnitOfWork, noun: _Noun, wanted: AgentIds) -> dict[str, dict[str, str]]:
+async def _pin(uow: UnitOfWork, noun: _Noun, wanted: AgentIds) -> Pinned:
     row, version, of = noun.row, noun.version, noun.of
     numbered = [(UUID(found["id"]), found["version"]) for found in wanted.values() if found["version"] != CURRENT]
     current = [UUID(found["id"]) for found in wanted.values() if found["version"] == CURRENT]
     picked = or_(tuple_(of, version.semver).in_(numbered), version.is_current & of.in_(current))
     columns = (of.label("of"), version.id, version.semver, version.is_current)
-    states = (noun.scan.label("scan"), row.status, row.deleted_at, row.name)
+    states = (noun.scan.label("scan"), noun.risk.label("risk"), row.status, row.deleted_at, row.name)
     statement = select(*columns, *states).join(row, row.id == of).where(picked)
     found: dict[tuple[str, str], Any] = {}
     for one in await uow.execute(statement.limit(2 * MAX_AGENTS)):
@@ -124,10 +138,12 @@ async def _pin(uow: UnitOfWork, noun: _Noun, wanted: AgentIds) -> dict[str, dict
         if one.is_current:
             found[str(one.of), CURRENT] = one
     pins: dict[str, dict[str, str]] = {}
+    risks = []
     for alias, reference in wanted.items():
         one = _usable(noun.name, alias, found.get((reference["id"], reference["version"])))
         pins[alias] = {f"{noun.name}_id": str(one.of), "version_id": str(one.id), "semver": one.semver}
-    return pins
+        risks.append(one.risk)
+    return Pinned(pins, highest_risk(risks))
 
 
 def _usable(noun: str, alias: str, row: Any) -> Any:

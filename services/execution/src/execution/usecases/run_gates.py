@@ -26,6 +26,7 @@ def ask_approval(uow: UnitOfWork, run: Run) -> None:
         digest=digest_of_step(run, shown),
         shown=shown,
         expires_at=uow.now + timedelta(seconds=approval["expires_in_seconds"]),
+        expires_in_seconds=approval["expires_in_seconds"],
         policy_id=run.decision["policy_id"],
         rule_name=run.decision["rule_name"],
         reason=run.decision["reason"],

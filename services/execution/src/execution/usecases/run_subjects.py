@@ -54,6 +54,8 @@ class Subject:
     priority: int
     model: str | None
     """The model an agent's run asks; None where there is none or several."""
+    risk_level: str
+    """The agent's; of an orchestration the highest of its agents'."""
 
     def killed_by(self) -> dict[KillScope, set[UUID]]:
         """By scope, what a kill switch that stops it would name."""
@@ -75,6 +77,8 @@ class Subject:
             "environment_type": self.workspace.environment_type,
             "requires_approval": self.workspace.requires_approval,
             "pii_allowed": self.workspace.pii_allowed,
+            "encryption_required": self.workspace.encryption_required,
+            "risk_level": self.risk_level,
             "team_id": str(row.team_id or ""),
             "created_by": row.created_by,
             "status": row.status,
@@ -82,7 +86,7 @@ class Subject:
             "digest": self.version.digest,
         }
         if isinstance(row, Agent):
-            attributes |= {"agent_type": row.agent_type, "risk_level": row.risk_level, "is_public": row.is_public}
+            attributes |= {"agent_type": row.agent_type, "is_public": row.is_public}
         else:
             agents = [pin["agent_id"] for pin in self.pins.values() if "agent_id" in pin]
             attributes |= {"pattern": row.pattern, "agent_ids": agents}
@@ -157,12 +161,12 @@ def _agent(agent: Agent, version: AgentVersion, place: Workspace) -> Subject:
     spec = agent_of(version.config)
     pin = {"agent_id": str(agent.id), "version_id": str(version.id), "semver": version.semver}
     model = getattr(getattr(spec, "model", None), "name", None)
-    return Subject("agent", agent, version, place, spec.limits.limits(), {SELF_ALIAS: pin}, 0, model)
+    return Subject("agent", agent, version, place, spec.limits.limits(), {SELF_ALIAS: pin}, 0, model, agent.risk_level)
 
 
 async def _orchestration(
     uow: UnitOfWork, row: Orchestration, version: OrchestrationVersion, place: Workspace
 ) -> Subject:  # fmt: skip
     spec = orchestration_of(version.config)
-    pins = await pin_references(uow, version.agent_ids)
-    return Subject("orchestration", row, version, place, spec.limits.limits(), pins, spec.flow.priority, None)
+    pins, risk = await pin_references(uow, version.agent_ids)
+    return Subject("orchestration", row, version, place, spec.limits.limits(), pins, spec.flow.priority, None, risk)

@@ -17,7 +17,7 @@ from spine.facts import project
 YOUNG_SECONDS = 10
 KEPT = {
     "name", "environment_type", "gateway_id", "max_agents", "max_concurrent_executions", "promotion_from",
-    "requires_approval", "pii_allowed", "encryption_required", "retention_days",
+    "requires_approval", "required_approvers", "pii_allowed", "encryption_required", "retention_days",
 }  # fmt: skip
 
 

@@ -22,8 +22,9 @@ class ApprovalOut(BaseModel):
 
     id: UUID
     organization_id: UUID
-    run_id: UUID
+    run_id: UUID | None = Field(description="null: a promotion asks.")
     step_id: UUID | None = Field(description="null: the run itself may not start before.")
+    promotion_id: UUID | None = Field(description="null: a run asks.")
     action: str
     resource_type: str
     resource_id: str
@@ -63,7 +64,7 @@ APPROVAL_LIST = Listing(approvals.APPROVALS, ApprovalOut)
 
 @router.get("", permission="approval:read", **APPROVAL_LIST.options)
 async def list_approvals(uow: Uow, query: Annotated[ListQuery, Depends(APPROVAL_LIST.query)]) -> Response:
-    """Requests, the newest first; those that are decided, too."""
+    """Requests, the newest first; those that are decided, too. Whoever may decide one finds it here."""
     return APPROVAL_LIST.answer(await approvals.list_approvals(uow, query))
 
 
@@ -81,7 +82,7 @@ async def get_approval(uow: Uow, approval_id: UUID) -> ApprovalOut:
 
 @router.post("/{approval_id}/decide", permission="approval:decide")
 async def decide_approval(uow: Uow, approval_id: UUID, body: DecideApprovalIn) -> ApprovalOut:
-    """Approve or reject it, as somebody other than the one who asks; the run then goes on, or does not."""
+    """Approve or reject it, as somebody other than the one who asks; the run then goes on, or the promotion is done."""
     decided = await approvals.decide_approval(
         uow, approval_id, outcome=body.outcome, reason=body.reason, digest=body.digest
     )

@@ -8,6 +8,7 @@ from fastapi import Depends, Response
 from pydantic import BaseModel, Field
 
 from chassis.http import Router, Uow
+from pdp.request import ApprovalRule
 from pdp.request import Decision as Verdict
 from policy.tables.decisions import Decision
 from policy.usecases import decisions
@@ -97,6 +98,20 @@ class ClauseOut(BaseModel):
     error: str
 
 
+class ApprovalRequiredOut(BaseModel):
+    """By whom it would have to be approved first, and how long that would be waited for."""
+
+    approvers: list[str] = Field(description="`role:<role>` and `user:<id>`: any one of them, but not who asks.")
+    expires_in_seconds: float
+    gates: list[str] = Field(description="The rules that ask for it, as `<policy id>/<rule name>`.")
+
+    @classmethod
+    def of(cls, rule: ApprovalRule) -> Self:
+        """The public form of what a decision says of its approval."""
+        approvers = sorted(decisions.approvers_of(rule))
+        return cls(approvers=approvers, expires_in_seconds=rule.expires_in_seconds or 0, gates=list(rule.gates))
+
+
 class SimulationOut(BaseModel):
     """What would be decided."""
 
@@ -108,12 +123,17 @@ class SimulationOut(BaseModel):
     obligations: list[dict[str, Any]]
     error: bool
     own_only: bool = Field(description="Asked about a kind, it is allowed for certain rows only: ask about each.")
+    approval: ApprovalRequiredOut | None = Field(description="Of `require_approval`; null otherwise.")
     clauses: list[ClauseOut]
 
     @classmethod
     def of(cls, verdict: Verdict) -> Self:
         """The public form of a decision."""
-        return cls.model_validate(verdict, from_attributes=True)
+        approval = ApprovalRequiredOut.of(verdict.approval) if verdict.approval else None
+        names = cls.model_fields.keys() - {"approval", "clauses"}
+        told = {name: getattr(verdict, name) for name in names}
+        clauses = [ClauseOut.model_validate(clause, from_attributes=True) for clause in verdict.clauses]
+        return cls.model_validate(told | {"approval": approval, "clauses": clauses})
 
 
 DECISION_LIST = Listing(decisions.DECISIONS, DecisionOut)

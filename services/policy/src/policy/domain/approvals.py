@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
@@ -20,7 +20,24 @@ class ApprovalStatus(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
+class Withdrawal(StrEnum):
+    """Why nobody has to decide any more."""
+
+    RUN_FAILED = "run_failed"
+    RUN_CANCELLED = "run_cancelled"
+    RUN_TIMED_OUT = "run_timed_out"
+    STEP_SKIPPED = "step_skipped"
+    PROMOTION_REFUSED = "promotion_refused"
+
+
 Outcome = Literal["approved", "rejected"]
+_WITHDRAWN: dict[str, str] = {
+    Withdrawal.RUN_FAILED: "the run has failed",
+    Withdrawal.RUN_CANCELLED: "the run was cancelled",
+    Withdrawal.RUN_TIMED_OUT: "the run's time was up",
+    Withdrawal.STEP_SKIPPED: "the run goes on without this step",
+    Withdrawal.PROMOTION_REFUSED: "the promotion cannot be done any more, or is asked for anew",
+}
 
 
 class Asked(NamedTuple):
@@ -33,6 +50,8 @@ class Asked(NamedTuple):
     approver_id: str | None
     digest: str
     expires_at: datetime
+    reason: str | None = None
+    """Why it was withdrawn, or what whoever decided said."""
 
 
 class Person(NamedTuple):
@@ -46,12 +65,24 @@ class Person(NamedTuple):
     """Whether their role may decide about everything, not only where it is named."""
 
 
+def expiry_of(now: datetime, *, seconds: float | None, until: datetime, most_seconds: float | None) -> datetime:
+    """When a question expires that waits for so long, or else until then; never later than the organization says."""
+    moment = until if seconds is None else now + timedelta(seconds=seconds)
+    return moment if most_seconds is None else min(moment, now + timedelta(seconds=most_seconds))
+
+
+def names_of(person: Person) -> set[str]:
+    """What a request calls them where it names them as somebody who decides; a key of the organization has no name."""
+    if not person.is_person:
+        return set()
+    return {*(f"role:{role}" for role in person.roles), *(f"user:{each}" for each in person.ids)}
+
+
 def is_named(asked: Asked, person: Person) -> bool:
     """Whether a request names them: by one of their roles or as themselves; without names, who may decide about all."""
     if not asked.approvers:
         return person.decides_all
-    names = {*(f"role:{role}" for role in person.roles), *(f"user:{each}" for each in person.ids)}
-    return not names.isdisjoint(asked.approvers)
+    return not names_of(person).isdisjoint(asked.approvers)
 
 
 def is_repeated(asked: Asked, person: Person, outcome: Outcome) -> bool:
@@ -69,6 +100,9 @@ def require_may_decide(asked: Asked, person: Person, now: datetime, digest: str 
         raise ForbiddenError("You are not among those who may decide about this.", code="not_an_approver")
     if asked.status == ApprovalStatus.EXPIRED or (asked.status == ApprovalStatus.PENDING and asked.expires_at <= now):
         raise ConflictError("Nobody decided in time: the request has expired.", code="approval_expired")
+    if asked.status == ApprovalStatus.WITHDRAWN:
+        why = _WITHDRAWN.get(asked.reason or "", "its run has ended")
+        raise ConflictError(f"Nobody has to decide about this any more: {why}.", code="approval_withdrawn")
     if asked.status != ApprovalStatus.PENDING:
         raise ConflictError(f"This request is {asked.status} already.", code="already_decided")
     if digest not in (None, asked.digest):

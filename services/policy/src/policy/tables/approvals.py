@@ -17,7 +17,7 @@ _PENDING = text("status = 'pending'")
 
 
 class ApprovalRequest(Row):
-    """One question to people: whether a run may go on with exactly this."""
+    """One question to people: whether a run may go on with exactly this, or a promotion be done."""
 
     __tablename__ = "approval_request"
     __table_args__ = (
@@ -29,9 +29,12 @@ class ApprovalRequest(Row):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     organization_id: Mapped[UUID]
-    run_id: Mapped[UUID]
+    run_id: Mapped[UUID | None]
+    """None: a promotion asks."""
     step_id: Mapped[UUID | None]
     """None: the run itself may not start before."""
+    promotion_id: Mapped[UUID | None]
+    """None: a run asks. The request has this id itself."""
     action: Mapped[str] = mapped_column(Text)
     resource_type: Mapped[str] = mapped_column(Text)
     resource_id: Mapped[str] = mapped_column(Text)
@@ -51,7 +54,7 @@ class ApprovalRequest(Row):
     approved_at: Mapped[datetime | None] = mapped_column(timestamptz())
     decided_at: Mapped[datetime | None] = mapped_column(timestamptz())
     reason: Mapped[str | None] = mapped_column(Text)
-    """What whoever decided said."""
+    """What whoever decided said; of a withdrawn one, why (`Withdrawal`)."""
     expires_at: Mapped[datetime] = mapped_column(timestamptz())
     created_at: Mapped[datetime] = mapped_column(timestamptz())
     updated_at: Mapped[datetime] = mapped_column(timestamptz())

@@ -1,9 +1,9 @@
-"""Approvals: asked by runs, decided by one person who did not ask, or by nobody in time."""
+"""Approvals: asked by runs and promotions, decided by one person who did not ask, or by nobody in time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import func, select, update
@@ -13,45 +13,64 @@ from chassis.errors import NotFoundError
 from chassis.uow import UnitOfWork
 from contracts.execution import ApprovalWanted
 from contracts.policy import ApprovalDecided, ApprovalExpired, ApprovalRequested, ApprovalState, ApprovalWithdrawn
+from pdp.matrix import allowed
 from policy.domain.approvals import (
     ApprovalStatus,
     Asked,
     Outcome,
     Person,
-    is_named,
+    Withdrawal,
+    expiry_of,
     is_repeated,
+    names_of,
     require_may_decide,
 )
 from policy.tables.approvals import ApprovalRequest
+from policy.usecases.bundles import find_longest_approval
+from resources.filters import Where
 from resources.listing import Resource, counter, lister
 from resources.patches import touch
+
+
+def _to_decide(uow: UnitOfWork, where: Where) -> str:
+    """What names the caller as somebody who may decide."""
+    names = sorted(_names_of(uow))
+    return f"approvers ?| {where.parameter(names)}::text[]" if names else ""
+
 
 APPROVALS = Resource(
     ApprovalRequest,
     filters=(
-        "id", "status", "run_id", "step_id", "action", "resource_type", "resource_id", "requester_id", "created_by",
-        "approver_id", "policy_id", "rule_name", "expires_at", "created_at", "decided_at",
+        "id", "status", "run_id", "step_id", "promotion_id", "action", "resource_type", "resource_id", "requester_id",
+        "created_by", "approver_id", "policy_id", "rule_name", "expires_at", "created_at", "decided_at",
     ),
     sorts=("id", "created_at", "expires_at"),
     default_sort="-id",
+    also=_to_decide,
 )  # fmt: skip
 list_approvals = lister(APPROVALS)
 count_approvals = counter(APPROVALS)
 
 EXPIRED_AT_ONCE = 500
+F = TypeVar("F", bound=ApprovalState)
 
 
-async def request_approvals(uow: UnitOfWork, run_id: UUID, wanted: Sequence[ApprovalWanted]) -> None:
-    """Ask people for what a run wants approved; asking again with the same id asks once."""
-    for each in wanted:
-        if await uow.find(ApprovalRequest, each.approval_id) is not None:
-            continue
-        row = await uow.add(_new_request(uow, run_id, each))
-        uow.emit(ApprovalRequested.of(row, owner_id=row.created_by))
+async def request_approvals(
+    uow: UnitOfWork, wanted: Sequence[ApprovalWanted], *, run_id: UUID | None = None, promotion_id: UUID | None = None
+) -> None:
+    """Ask people for what a run, or a promotion, wants approved; asking again with the same id asks once."""
+    new = [each for each in wanted if await uow.find(ApprovalRequest, each.approval_id) is None]
+    most = await find_longest_approval(uow) if new else None
+    for each in new:
+        row = _new_request(uow, each)
+        row.run_id, row.promotion_id = run_id, promotion_id
+        row.expires_at = expiry_of(uow.now, seconds=each.expires_in_seconds, until=each.expires_at, most_seconds=most)
+        await uow.add(row)
+        uow.emit(_told(ApprovalRequested, row))
 
 
 async def get_approval(uow: UnitOfWork, approval_id: UUID) -> ApprovalRequest:
-    """One request; also for whoever it names."""
+    """One request; also for whoever it names to decide."""
     return await _read(uow, approval_id)
 
 
@@ -61,7 +80,7 @@ async def decide_approval(
     """Approve or reject it, once and for all; the same person saying the same again changes nothing.
 
     ForbiddenError for keys, for whoever asked, and for whoever is not named; ConflictError `already_decided`,
-    `approval_expired`, or `digest_mismatch` where what was seen is not what is asked.
+    `approval_expired`, `approval_withdrawn`, or `digest_mismatch` where what was seen is not what is asked.
     """
     row = await _read(uow, approval_id, lock=True)
     person, asked = _person(uow), _asked(row)
@@ -71,17 +90,33 @@ async def decide_approval(
     row.status, row.approver_id, row.decided_at, row.reason = outcome, uow.caller.owner_id, uow.now, reason
     row.approved_at = uow.now if outcome == "approved" else None
     touch(uow, row)
-    uow.emit(ApprovalDecided.of(row, owner_id=row.created_by, outcome=outcome))
+    uow.emit(_told(ApprovalDecided, row, outcome=outcome))
     return row
 
 
-async def withdraw_approvals(uow: UnitOfWork, run_ids: Sequence[UUID]) -> None:
-    """These runs have ended: nobody has to decide about them any more."""
+async def withdraw_approvals(
+    uow: UnitOfWork, why: Withdrawal, run_ids: Sequence[UUID], step_ids: Sequence[UUID] | None = None
+) -> None:
+    """Nobody has to decide about these runs any more, or about these steps of them; what was decided stays decided."""
     pending = update(ApprovalRequest).where(
         ApprovalRequest.organization_id == uow.organization_id,
         ApprovalRequest.run_id.in_(run_ids),
         ApprovalRequest.status == ApprovalStatus.PENDING,
     )
+    if step_ids is not None:
+        pending = pending.where(ApprovalRequest.step_id.in_(step_ids))
+    await _close(uow, pending.values(reason=why), ApprovalStatus.WITHDRAWN, ApprovalWithdrawn)
+
+
+async def withdraw_promotions(uow: UnitOfWork, promotion_ids: Sequence[UUID]) -> None:
+    """Nobody has to decide about these promotions any more; what was decided stays decided."""
+    pending = update(ApprovalRequest).where(
+        ApprovalRequest.organization_id == uow.organization_id,
+        ApprovalRequest.id.in_(promotion_ids),
+        ApprovalRequest.promotion_id.is_not(None),
+        ApprovalRequest.status == ApprovalStatus.PENDING,
+    )
+    pending = pending.values(reason=Withdrawal.PROMOTION_REFUSED)
     await _close(uow, pending, ApprovalStatus.WITHDRAWN, ApprovalWithdrawn)
 
 
@@ -111,20 +146,31 @@ async def _close(uow: UnitOfWork, pending: Any, status: ApprovalStatus, fact: ty
     values = {"status": status, "updated_at": uow.now, "version": ApprovalRequest.version + 1}
     rows = await uow.all(pending.values(**values).returning(ApprovalRequest))
     for row in rows:
-        uow.emit(fact.of(row, owner_id=row.created_by))
+        uow.emit(_told(fact, row))
     return len(rows)
 
 
+def _told(fact: type[F], row: ApprovalRequest, **more: Any) -> F:
+    return fact.of(row, owner_id=row.created_by, run_id=row.run_id or row.promotion_id, **more)
+
+
 async def _read(uow: UnitOfWork, approval_id: UUID, *, lock: bool = False) -> ApprovalRequest:
-    """The request; whoever may only see their own also sees what names them."""
+    """The request; whoever may only see their own also sees what names them to decide."""
     row = await uow.find(ApprovalRequest, approval_id, lock=lock)
     if row is None:
         raise NotFoundError("There is no approval with this id.")
-    named = is_named(_asked(row), _person(uow))
+    named = not _names_of(uow).isdisjoint(row.approvers)
     mine = [uow.caller.owner_id] if named else []
-    owner = uow.caller.owner_id if named else row.created_by
+    owner = uow.caller.owner_id if named and uow.permit.own_only else row.created_by
     uow.permit.check("approval", str(approval_id), {"created_by": owner, "approver_ids": mine})
     return row
+
+
+def _names_of(uow: UnitOfWork) -> set[str]:
+    """By what names the caller decides; none where its role never does, whatever a rule says."""
+    caller: Caller = uow.caller
+    decides = uow.permit.permission == "approval:decide" or allowed(caller.roles, "approval:decide") != "no"
+    return names_of(_person(uow)) if decides else set()
 
 
 def _person(uow: UnitOfWork) -> Person:
@@ -135,14 +181,13 @@ def _person(uow: UnitOfWork) -> Person:
 
 def _asked(row: ApprovalRequest) -> Asked:
     requesters = (row.requester_id, row.created_by)
-    return Asked(row.status, requesters, row.approvers, row.approver_id, row.digest, row.expires_at)
+    return Asked(row.status, requesters, row.approvers, row.approver_id, row.digest, row.expires_at, row.reason)
 
 
-def _new_request(uow: UnitOfWork, run_id: UUID, wanted: ApprovalWanted) -> ApprovalRequest:
+def _new_request(uow: UnitOfWork, wanted: ApprovalWanted) -> ApprovalRequest:
     return ApprovalRequest(
         id=wanted.approval_id,
         organization_id=uow.organization_id,
-        run_id=run_id,
         step_id=wanted.step_id,
         action=wanted.action,
         resource_type=wanted.resource_type,
@@ -156,7 +201,6 @@ def _new_request(uow: UnitOfWork, run_id: UUID, wanted: ApprovalWanted) -> Appro
         rule_name=wanted.rule_name,
         asked_because=wanted.reason,
         status=ApprovalStatus.PENDING,
-        expires_at=wanted.expires_at,
         created_at=uow.now,
         updated_at=uow.now,
         version=1,

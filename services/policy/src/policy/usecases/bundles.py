@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections import defaultdict
@@ -52,6 +53,12 @@ async def get_bundle(uow: UnitOfWork) -> PolicyBundle | None:
     """The bundle as it was last published; None while the organization has had no policy."""
     row: PolicyBundle | None = await uow.first(_of(uow))
     return row
+
+
+async def find_longest_approval(uow: UnitOfWork) -> float | None:
+    """For how many seconds an approval of the organization may wait at most; None where no policy says."""
+    row = await get_bundle(uow)
+    return (await asyncio.to_thread(Bundle.load, row.source)).longest_approval_seconds if row else None
 
 
 async def restate_bundle(uow: UnitOfWork) -> int:

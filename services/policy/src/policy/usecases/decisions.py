@@ -13,8 +13,9 @@ from chassis.uow import UnitOfWork
 from contracts.policy import DecisionRecorded
 from pdp.bundle import Bundle
 from pdp.decide import decide
+from pdp.matrix import ORGANIZATION_ROLES, allowed
+from pdp.request import ApprovalRule, DecisionRequest, Principal, RunContext
 from pdp.request import Decision as Verdict
-from pdp.request import DecisionRequest, Principal, RunContext
 from pdp.request import Resource as Subject
 from policy.tables.decisions import Decision
 from policy.usecases.bundles import get_bundle
@@ -74,6 +75,14 @@ def _row(fact: DecisionRecorded, service: str, time: datetime) -> tuple[Any, ...
 async def get_decision(uow: UnitOfWork, decision_id: UUID) -> Decision:
     """One decision."""
     return await uow.get(Decision, decision_id)
+
+
+def approvers_of(rule: ApprovalRule) -> frozenset[str]:
+    """Who may open a gate, by name; where it names nobody, whose role decides about everything."""
+    if rule.approvers is not None:
+        return rule.approvers
+    deciders = (role for role in ORGANIZATION_ROLES if allowed((role,), "approval:decide") == "yes")
+    return frozenset(f"role:{role}" for role in deciders)
 
 
 async def simulate_decision(
