@@ -10,9 +10,11 @@ from execution.domain.evals import MAX_EVALS, Eval, Verdict, evals_of, judge
 from execution.domain.problems import DefinitionError
 from execution.domain.runs import FINAL, RunStatus
 
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
+"""Without NUL: no expression has a value for such a text, because the engine would end it there."""
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-1000, 1000) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    st.none() | st.booleans() | st.integers(-1000, 1000) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
 
@@ -65,6 +67,12 @@ def test_eval_of_equality_is_true_of_the_same_output_and_no_other(output: object
     case = Eval(name="same", input={"wanted": output}, expect="output == input.wanted")
     assert judge(case, RunStatus.COMPLETED, output, None).verdict is Verdict.TRUE
     assert judge(case, RunStatus.COMPLETED, {"other": [output]}, None).verdict is Verdict.FALSE
+
+
+@pytest.mark.parametrize("output", ["\0", "a\0b", {"\0": None}, {"a": ["\0"]}])
+def test_eval_of_a_text_with_a_nul_is_an_error_never_a_truth(output: object) -> None:
+    case = Eval(name="same", input={"wanted": output}, expect="output == input.wanted")
+    assert judge(case, RunStatus.COMPLETED, output, None) == (Verdict.ERROR, "no_value")
 
 
 @given(JSON, st.sampled_from(["output.ok", "output", "output.size() > 1", "output.ok == true && input.x"]))
