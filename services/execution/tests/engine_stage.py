@@ -186,6 +186,9 @@ class EngineStage:
 
     async def dispatch(self, place: Place, *run_ids: UUID, token: int = 0) -> None:
         """Put messages on the queue as admission does."""
+        await self.database.sql(
+            "update run set dispatched_at = coalesce(dispatched_at, now()) where id = any($1)", list(run_ids)
+        )
         line = await Line.open(self.servers.amqp_url, queue=self.queue)
         assert all(await line.publish([Dispatch(place.organization_id, 30, run_id, token) for run_id in run_ids]))
         await line.close()

@@ -13,6 +13,7 @@ from chassis.errors import ConflictError, InvalidError, NotFoundError
 from chassis.uow import UnitOfWork
 from execution.domain.compiler import SELF_ALIAS
 from execution.domain.definitions import agent_of, orchestration_of
+from execution.domain.flows import Flow
 from execution.domain.kills import Engaged, KillScope, require_not_killed
 from execution.domain.revisions import CURRENT
 from execution.domain.runs import Limits
@@ -51,7 +52,8 @@ class Subject:
     workspace: Workspace
     limits: Limits
     pins: dict[str, dict[str, str]]
-    priority: int
+    flow: Flow
+    """How its runs are let in."""
     model: str | None
     """The model an agent's run asks; None where there is none or several."""
 
@@ -156,7 +158,7 @@ def _agent(agent: Agent, version: AgentVersion, place: Workspace) -> Subject:
     spec = agent_of(version.config)
     pin = {"agent_id": str(agent.id), "version_id": str(version.id), "semver": version.semver}
     model = getattr(getattr(spec, "model", None), "name", None)
-    return Subject("agent", agent, version, place, spec.limits.limits(), {SELF_ALIAS: pin}, 0, model)
+    return Subject("agent", agent, version, place, spec.limits.limits(), {SELF_ALIAS: pin}, spec.flow, model)
 
 
 async def _orchestration(
@@ -164,4 +166,4 @@ async def _orchestration(
 ) -> Subject:  # fmt: skip
     spec = orchestration_of(version.config)
     pins = await pin_agents(uow, version.agent_ids)
-    return Subject("orchestration", row, version, place, spec.limits.limits(), pins, spec.flow.priority, None)
+    return Subject("orchestration", row, version, place, spec.limits.limits(), pins, spec.flow, None)
