@@ -68,7 +68,11 @@ def upgrade() -> None:
     _run([COLUMNS, *INDEXES, CHANGE, PACE, WAKES, CHANGED, TRIGGER, LIMITS])
     _run(
         isolate(
-            SERVICE, "flow_change", batch=False, privileges="select", sweep_columns=["organization_id", "flow_group"]
+            SERVICE,
+            "flow_change",
+            batch=False,
+            privileges="select",
+            sweep_columns=["organization_id", "pos", "flow_group"],
         )
     )
     _run(isolate(SERVICE, "flow_pace", batch=False, privileges="select", sweep_columns=PACES, sweep_updates=PACES[2:]))

@@ -30,8 +30,8 @@ _LOCK = "select pg_advisory_xact_lock(hashtextextended('remit.flow', 0))"
 DUE = "exists (select from flow_change) or exists (select from flow_pace where wakes_at <= now())"
 """Whether a group has moved since it was looked at."""
 _MOVED = f"""with changed as (
-  delete from flow_change where ctid = any (array(select ctid from flow_change limit {CHANGES}))
-  returning organization_id, flow_group
+  delete from flow_change c using (select organization_id, pos from flow_change limit {CHANGES}) as first
+  where c.organization_id = first.organization_id and c.pos = first.pos returning c.organization_id, c.flow_group
 ), due as (
   update flow_pace set wakes_at = null where wakes_at <= now() returning organization_id, pace_group
 )
