@@ -33,7 +33,7 @@ class ExplanationOut(BaseModel):
     async def of(cls, found: Explanation, objects: Objects, masked: tuple[str, ...]) -> Self:
         """The public form."""
         return cls(
-            run=await RunOut.of(found.run, objects, masked),
+            run=await RunOut.of(found.run, objects, masked, found.hindrance),
             trigger=found.trigger,
             caller=found.run.caller,
             decision=found.decision,
@@ -47,5 +47,6 @@ class ExplanationOut(BaseModel):
 @router.get("/{run_id}/explain", permission="run:read")
 async def explain_run(request: Request, uow: Uow, run_id: UUID) -> ExplanationOut:
     """Who asked, which rule allowed it, what exactly ran, what it did and what it cost."""
-    found = await explaining.explain_run(uow, run_id)
-    return await ExplanationOut.of(found, objects_of(request), uow.permit.masked)
+    objects = objects_of(request)
+    found = await explaining.explain_run(uow, run_id, objects=objects)
+    return await ExplanationOut.of(found, objects, uow.permit.masked)

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from chassis.objects import Objects
 from chassis.telemetry import trace_id
 from chassis.uow import UnitOfWork
 from execution.tables.runs import Run, Step
+from execution.usecases.hindrances import Hindrance, find_hindrance
 from execution.usecases.runs import get_run
 from execution.usecases.steps import steps_of
 
@@ -20,6 +22,8 @@ class Explanation(NamedTuple):
     run: Run
     steps: list[Step]
     costs: list[dict[str, Any]]
+    hindrance: Hindrance | None
+    """What it waits for, where it is queued."""
 
     @property
     def trigger(self) -> dict[str, Any]:
@@ -54,11 +58,11 @@ class Explanation(NamedTuple):
         return trace_id(self.run.traceparent) or None
 
 
-async def explain_run(uow: UnitOfWork, run_id: UUID) -> Explanation:
+async def explain_run(uow: UnitOfWork, run_id: UUID, *, objects: Objects) -> Explanation:
     """Everything execution knows of a run."""
     run = await get_run(uow, run_id)
     steps = await steps_of(uow, run)
-    return Explanation(run, steps, cost_lines(steps))
+    return Explanation(run, steps, cost_lines(steps), await find_hindrance(uow, run, objects))
 
 
 def cost_lines(steps: Sequence[Step]) -> list[dict[str, Any]]:

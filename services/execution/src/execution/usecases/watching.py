@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from execution.domain.runs import FINAL, RunStatus, StepStatus, WaitingFor
 from execution.tables.runs import Run, Step
+from execution.usecases.hindrances import Hindrance
 
 OVERLAP = timedelta(seconds=5)
 STARTED_ID = "started"
@@ -26,7 +27,7 @@ class WatchEvent(NamedTuple):
     data: dict[str, Any]
 
 
-def events_of(run: Run, steps: Sequence[Step]) -> Iterator[WatchEvent]:
+def events_of(run: Run, steps: Sequence[Step], hindrance: Hindrance | None = None) -> Iterator[WatchEvent]:
     """Everything there is to tell of a run so far, in order."""
     if run.started_at is not None:
         yield WatchEvent(STARTED_ID, "RUN_STARTED", {"runId": str(run.id), "threadId": str(run.root_run_id)})
@@ -35,6 +36,8 @@ def events_of(run: Run, steps: Sequence[Step]) -> Iterator[WatchEvent]:
         yield WatchEvent(_step_id(step), "STEP_FINISHED", _step_data(step))
     if run.status == RunStatus.WAITING:
         yield _waiting(run, steps)
+    if hindrance is not None and hindrance.is_worth_telling:
+        yield _queued(run, hindrance)
     if run.status in FINAL:
         yield _ended(run)
 
@@ -89,6 +92,13 @@ def _waiting(run: Run, steps: Sequence[Step]) -> WatchEvent:
     }
     event_id = f"{int(since.timestamp() * 1_000_000)}.waiting"
     return WatchEvent(event_id, "CUSTOM", {"name": "RUN_WAITING", "value": value})
+
+
+def _queued(run: Run, hindrance: Hindrance) -> WatchEvent:
+    """What a queued run waits for; told once for each cause, whatever the numbers are meanwhile."""
+    told = {name: str(value) if name == "until" else value for name, value in hindrance.told().items()}
+    event_id = f"{int(run.updated_at.timestamp() * 1_000_000)}.queued.{hindrance.reason}"
+    return WatchEvent(event_id, "CUSTOM", {"name": "RUN_QUEUED", "value": {"runId": str(run.id), **told}})
 
 
 def _waiting_step(step: Step) -> dict[str, Any]:
