@@ -13,6 +13,7 @@ from execution.api.runs import RunOut
 from execution.api.steps import StepOut
 from execution.usecases import explaining
 from execution.usecases.explaining import Explanation
+from execution.usecases.hindrances import told_of
 
 router = Router("run", prefix="/v1/runs")
 
@@ -32,8 +33,10 @@ class ExplanationOut(BaseModel):
     @classmethod
     async def of(cls, found: Explanation, objects: Objects, masked: tuple[str, ...]) -> Self:
         """The public form."""
+        run = await RunOut.of(found.run, objects, masked)
+        run.hindrance = told_of(found.hindrance)
         return cls(
-            run=await RunOut.of(found.run, objects, masked, found.hindrance),
+            run=run,
             trigger=found.trigger,
             caller=found.run.caller,
             decision=found.decision,

@@ -17,7 +17,7 @@ from execution.api import objects_of, signals_of
 from execution.domain.runs import FINAL, RunStatus, elapsed_ms
 from execution.tables.runs import Run
 from execution.usecases import run_signals, runs
-from execution.usecases.hindrances import Hindrance, find_hindrance
+from execution.usecases.hindrances import find_hindrance, told_of
 from execution.usecases.runs import RunRequest
 from resources.bodies import In, Reference
 from resources.http import CountOut, Listing
@@ -124,15 +124,12 @@ class RunOut(RunSummaryOut):
     masked: list[str] = Field(default=[], description="What this caller may not be shown.")
 
     @classmethod
-    async def of(
-        cls, row: Run, objects: Objects, masked: tuple[str, ...], hindrance: Hindrance | None = None
-    ) -> Self:
+    async def of(cls, row: Run, objects: Objects, masked: tuple[str, ...]) -> Self:
         """The public form of a row, its payloads fetched from wherever they are."""
         out = cls.model_validate({name: getattr(row, name) for name in _COLUMNS})
         out.execution_time_ms = elapsed_ms(row.started_at, row.completed_at)
         out.trace_id = trace_id(row.traceparent) or None
         out.masked = list(masked)
-        out.hindrance = hindrance.told() if hindrance else None
         if "input" not in masked:
             out.input = await read_payload(row.input, row.input_ref, objects)
         if "output" not in masked:
@@ -141,7 +138,9 @@ class RunOut(RunSummaryOut):
 
 
 _COLUMNS = tuple(
-    name for name in RunOut.model_fields if name not in {"execution_time_ms", "trace_id", "input", "output", "masked", "hindrance"}
+    name
+    for name in RunOut.model_fields
+    if name not in {"execution_time_ms", "trace_id", "input", "output", "masked", "hindrance"}
 )
 
 
@@ -194,10 +193,10 @@ async def get_run(request: Request, run_id: UUID, prefer: Prefer = "") -> RunOut
         await _wait(request, run_id, seconds)
         run = await in_unit(request, lambda uow: runs.get_run(uow, run_id))
     objects = objects_of(request)
-    hindrance = None
+    out = await RunOut.of(run, objects, permit_of(request).masked)
     if run.status == RunStatus.QUEUED:
-        hindrance = await in_unit(request, lambda uow: find_hindrance(uow, run, objects))
-    return await RunOut.of(run, objects, permit_of(request).masked, hindrance)
+        out.hindrance = told_of(await in_unit(request, lambda uow: find_hindrance(uow, run, objects)))
+    return out
 
 
 @router.post("/{run_id}/cancel", permission="run:cancel")

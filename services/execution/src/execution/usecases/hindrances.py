@@ -90,6 +90,11 @@ async def find_hindrance(uow: UnitOfWork, run: Run, objects: Objects) -> Hindran
     return found._replace(key=await _key(run, part, objects))
 
 
+def told_of(hindrance: Hindrance | None) -> dict[str, Any] | None:
+    """What there is to say of it; None where there is none."""
+    return None if hindrance is None else hindrance.told()
+
+
 def _of_place(row: Any) -> Hindrance | None:
     if row["organization_status"] in ("suspended", "deleted"):
         return Hindrance(f"organization {row['organization_status']}")

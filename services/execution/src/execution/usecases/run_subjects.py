@@ -13,7 +13,7 @@ from chassis.errors import ConflictError, InvalidError, NotFoundError
 from chassis.uow import UnitOfWork
 from execution.domain.compiler import SELF_ALIAS
 from execution.domain.definitions import agent_of, orchestration_of
-from execution.domain.flows import Flow
+from execution.domain.flows import Flow, Groups, groups_of
 from execution.domain.kills import Engaged, KillScope, require_not_killed
 from execution.domain.revisions import CURRENT
 from execution.domain.runs import Limits
@@ -66,6 +66,10 @@ class Subject:
             KillScope.AGENT: {UUID(pin["agent_id"]) for pin in pins},
             KillScope.VERSION: {self.version.id, *(UUID(pin["version_id"]) for pin in pins)},
         }
+
+    def groups(self, value: Any) -> Groups:
+        """Among which runs one with this input is counted; InvalidError where the input has no value for a key."""
+        return groups_of(self.flow, self.definition.id, value)
 
     def attributes(self) -> dict[str, Any]:
         """What a policy may look at."""

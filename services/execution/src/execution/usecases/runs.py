@@ -13,7 +13,6 @@ from chassis.objects import Objects, keep_payload
 from chassis.rules import DeniedError, Rules, decide_for, record_decision, resource_of, told
 from chassis.uow import UnitOfWork
 from contracts.execution import RunCancelled, RunCancelRequested, RunQueued
-from execution.domain.flows import groups_of
 from execution.domain.runs import Limits, RunStatus, StopReason, WaitingFor, require_transition
 from execution.tables.runs import Run
 from execution.usecases.idempotency import find_earlier_run, remember_run, request_digest
@@ -91,7 +90,7 @@ async def prepare_run(uow: UnitOfWork, subject: Subject, request: RunRequest, *,
     inline, stored = await keep_payload(objects, uow.organization_id, run_id, request.input)
     run = _new_run(uow, subject, request, run_id, decision, decision_id)
     run.input, run.input_ref = inline, stored
-    run.flow_group, run.pace_group = groups_of(subject.flow, subject.definition.id, request.input)
+    run.flow_group, run.pace_group = subject.groups(request.input)
     return run
 
 
