@@ -29,6 +29,12 @@ def test_a_running_run_tells_what_has_ended_so_far_in_order() -> None:
     assert events[1].data["errorCode"] == "timeout"
 
 
+def test_no_step_is_told_before_the_start_of_its_run() -> None:
+    early = run("queued")
+    early.started_at = None
+    assert list(events_of(early, [step(1, seconds=3)])) == []
+
+
 def test_ends_have_names_of_their_own() -> None:
     assert list(events_of(run("completed"), []))[-1].name == "RUN_FINISHED"
     failed = list(events_of(run("failed", error_code="max_cost", error_message="too dear"), []))[-1]

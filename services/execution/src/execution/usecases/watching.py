@@ -31,7 +31,9 @@ def events_of(run: Run, steps: Sequence[Step], hindrance: Hindrance | None = Non
     """Everything there is to tell of a run so far, in order."""
     if run.started_at is not None:
         yield WatchEvent(STARTED_ID, "RUN_STARTED", {"runId": str(run.id), "threadId": str(run.root_run_id)})
-    ended = [(step.completed_at, step) for step in steps if step.completed_at is not None]
+    # Steps are read after the run: those of one that has started in between are told once its start is.
+    known = steps if run.started_at is not None else ()
+    ended = [(step.completed_at, step) for step in known if step.completed_at is not None]
     for _, step in sorted(ended, key=lambda pair: (pair[0], pair[1].step_number, pair[1].attempt)):
         yield WatchEvent(_step_id(step), "STEP_FINISHED", _step_data(step))
     if run.status == RunStatus.WAITING:
