@@ -6,7 +6,7 @@ import re
 import pytest
 
 from contracts.catalog import COMMANDS, FACTS, REPLIES, SERVICES
-from remit_local.dev.golden import SCHEMAS, differences, message_schemas, orphans
+from remit_local.dev.golden import SCHEMAS, definition_schemas, differences, message_schemas, orphans
 
 FACT = re.compile(r"(?P<service>[a-z]+)\.(?P<noun>[a-z_]+)\.(?P<what>[a-z_]+)\.v[1-9][0-9]*")
 WORK = re.compile(r"[a-z]+\.[a-z_]+\.v[1-9][0-9]*")
@@ -23,6 +23,10 @@ def test_the_golden_schemas_are_those_of_the_code() -> None:
     wanted = message_schemas()
     assert not differences(wanted)
     assert not orphans(wanted)
+
+
+def test_the_schemas_for_editors_are_those_of_the_code() -> None:
+    assert not differences(definition_schemas())
 
 
 @pytest.mark.parametrize("name", sorted(FACTS))

@@ -236,8 +236,14 @@ class EngineStage:
         await self.database.sql(f"insert into run ({', '.join(row)}, queued_at) values ({slots}, now())", *row.values())
         return run_id
 
+    async def let_in(self, *run_ids: UUID) -> None:
+        """Let runs in as admission does, without their messages."""
+        marked = "update run set dispatched_at = now() where id = any($1) and dispatched_at is null"
+        await self.database.sql(marked, list(run_ids))
+
     async def dispatch(self, place: Place, *run_ids: UUID, token: int = 0) -> None:
         """Put messages on the queue as admission does."""
+        await self.let_in(*run_ids)
         line = await Line.open(self.servers.amqp_url, queue=self.queue)
         assert all(await line.publish([Dispatch(place.organization_id, 30, run_id, token) for run_id in run_ids]))
         await line.close()

@@ -50,6 +50,7 @@ async def test_every_sample_is_applied_once_and_can_be_run(stage: Stage, place: 
         "publish",
         "release",
         "remind",
+        "serve",
         "team",
         "desk",
     }

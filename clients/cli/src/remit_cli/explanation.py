@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from remit_cli.show import console, dollars
-from remit_cli.watch import step_line, step_name
+from remit_cli.watch import hindrance_text, step_line, step_name
 
 ENTRIES_SHOWN = 12
 _OUTPUT_CHARACTERS = 600
@@ -43,6 +43,8 @@ def _rows(found: Mapping[str, Any]) -> list[tuple[str, Any]]:
         rows.insert(3, ("approvals", "\n".join(_approval(asked) for asked in found["approvals"])))
     if run.get("output") is not None:
         rows.insert(1, ("output", escape(_short(run["output"]))))
+    if run.get("hindrance"):
+        rows.insert(1, ("waits for", f"[yellow]{escape(hindrance_text(run['hindrance']))}[/]"))
     if run.get("error_code"):
         rows.insert(1, ("error", f"[red]{escape(run['error_code'])}[/] {escape(run.get('error_message') or '')}"))
     if found.get("pending"):

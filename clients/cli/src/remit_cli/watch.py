@@ -96,6 +96,8 @@ def _line(event: Event) -> str:
         )
     if event.name == "CUSTOM" and told.get("name") == "RUN_WAITING":
         return _waiting_lines(told["value"])
+    if event.name == "CUSTOM" and told.get("name") == "RUN_QUEUED":
+        return f"[yellow]queued[/]: {escape(hindrance_text(told['value']))}"
     if event.name == "RUN_FINISHED":
         return "[green]completed[/]"
     if event.name == "RUN_ERROR":
@@ -137,6 +139,28 @@ def _waiting_lines(told: Mapping[str, Any]) -> str:
         typed = command.format(run=told["runId"], step=step["stepId"], node=step["stepName"], child=child)
         lines.append(f"{asked}: [dim]{escape(typed)}[/]" if typed else asked)
     return "\n".join(lines)
+
+
+_TURN = "it waits for its turn"
+_WHY = {
+    "worker": "it waits for a worker",
+    "turn": _TURN,
+    "workspace limit": "its workspace runs {under_way} of {limit} at once",
+    "concurrency": "{under_way} of {limit} run at once{of}",
+    "rate": "{limit} may start in {seconds} s{of}; the next at {until}",
+    "kill switch": "a kill switch stops it",
+}
+"""What a queued run waits for, as a person reads it."""
+
+
+def hindrance_text(found: Mapping[str, Any]) -> str:
+    """Say what a queued run waits for."""
+    reason = str(found.get("reason", ""))
+    if reason not in _WHY:
+        return f"its {reason.partition(' ')[0]} is {reason.partition(' ')[2]}" if " " in reason else _TURN
+    of = f" of the key {found['key']}" if found.get("key") else ""
+    told = {"under_way": "?", "limit": "?", "seconds": "?", **found, "of": of}
+    return _WHY[reason].format_map(told | {"until": str(found.get("until") or "")[:19].replace("T", " ")})
 
 
 def step_name(node: str, iteration: int) -> str:

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clients.cli.tests.conftest import ScriptedEdge, Terminal
@@ -66,6 +67,32 @@ def test_watching_prints_steps_and_the_end(edge: ScriptedEdge, remit: Terminal) 
     assert "facts #2 attempt 2" in result.stdout
     assert "failed no luck" in result.stdout
     assert result.exit_code == RUN_NOT_COMPLETED
+
+
+WAITS = [
+    ({"reason": "concurrency", "key": "acme", "limit": 2, "under_way": 2}, "2 of 2 run at once of the key acme"),
+    (
+        {"reason": "rate", "limit": 10, "seconds": 60, "until": "2026-11-29T10:00:03.5Z"},
+        "10 may start in 60 s; the next at 2026-11-29 10:00:03",
+    ),
+    ({"reason": "workspace limit", "limit": 5, "under_way": 5}, "its workspace runs 5 of 5 at once"),
+    ({"reason": "workspace suspended"}, "its workspace is suspended"),
+    ({"reason": "kill switch"}, "a kill switch stops it"),
+    ({"reason": "turn"}, "it waits for its turn"),
+    ({"reason": "something_new"}, "it waits for its turn"),
+]
+
+
+@pytest.mark.parametrize(("hindrance", "said"), WAITS)
+def test_a_queued_run_says_what_it_waits_for(edge: ScriptedEdge, remit: Terminal, hindrance: Any, said: str) -> None:
+    run = RUN | {"hindrance": hindrance}
+    edge.on("GET /v1/runs/r1", (200, run), (200, run), (200, RUN | {"status": "completed"}))
+    edge.on("GET /v1/runs/r1/explain", (200, {"run": run}))
+    event = json.dumps({"name": "RUN_QUEUED", "value": {"runId": "r1", **hindrance}}).encode()
+    end = b"id: ended\nevent: RUN_FINISHED\ndata: {}\n\n"
+    edge.on("GET /v1/runs/r1/events", (200, b"id: 1.queued\nevent: CUSTOM\ndata: %s\n\n" % event + end))
+    for command in ("get", "explain", "watch"):
+        assert said in " ".join(remit("runs", command, "r1").stdout.split())
 
 
 def test_a_person_decides_about_a_step(edge: ScriptedEdge, remit: Terminal) -> None:

@@ -265,7 +265,7 @@ def test_each_fault_of_an_endpoint_is_refused(change: tuple[str, str]) -> None:
         (("max_steps: 50", "max_steps: 1"), [(4, "limits.max_steps", "invalid_value")]),
         (
             ("flow: {priority: 3}", "flow: {concurrency: {limit: 10, key: input.x}}"),
-            [(6, "flow.concurrency", "not_supported_yet")],
+            [(6, "flow.concurrency.key", "unknown_reference")],
         ),
         (("flow: {priority: 3}", "on_failure: {notify: [team_lead]}"), [(6, "on_failure.notify", "not_supported_yet")]),
         (("in: {topic", "inn: {topic"), [(8, "steps[0].inn", "unknown_key")]),

@@ -13,6 +13,7 @@ import pytest
 from services.execution.tests.engine_stage import Definition, EngineStage, Place, make_engine_stage, worker_process
 
 from chassis.objects import NoObjects
+from execution.domain.flows import Concurrency, Flow, groups_of
 from execution.usecases import run_signals, runs
 from execution.usecases.admission import Admission
 from execution.usecases.waking import wake_forever
@@ -36,6 +37,13 @@ concurrency: 3
 FIRST = """pattern: parallel
 branches: [{id: quick, agent: echo}, {id: long, orchestration: child}]
 join: {mode: any}
+"""
+AGAIN = """pattern: router
+classifier: {expr: 'input.n > 0 ? "more" : "done"'}
+routes:
+  more: {orchestration: child, in: {n: "${input.n - 1}"}}
+  done: {agent: echo}
+flow: {concurrency: {limit: 1}}
 """
 WAITING = """pattern: sequential
 steps: [{id: go, signal: {name: go}}, {id: inner, agent: echo}]
@@ -295,3 +303,24 @@ async def test_the_time_of_a_busy_child_is_its_parents(engine: EngineStage) -> N
     busy = run["completed_at"] - run["started_at"] - run["waited"]
     assert timedelta(seconds=0.6) <= busy < timedelta(seconds=1.4)
     assert run["waited"] >= timedelta(seconds=0.4)
+
+
+async def test_a_run_that_calls_itself_goes_in_the_place_that_it_has(engine: EngineStage) -> None:
+    place = await engine.place()
+    echo = await engine.agent(place, "echo")
+    other = await engine.orchestration(place, CHILD, echo=echo)
+    again = await engine.orchestration(place, AGAIN, echo=echo, child=other)
+    again.pins["child"] = again.as_pin()
+    known = {"id": str(again.id), "version": "current", "kind": "orchestration"}
+    await engine.database.sql(
+        "update orchestration_version set agent_ids = agent_ids || $2 where id = $1",
+        again.version_id,
+        orjson.dumps({"child": known}).decode(),
+    )
+    group = groups_of(Flow(concurrency=Concurrency(limit=1)), again.id, {}).flow
+    run_id = await engine.queue_run(place, again, {"n": 2}, flow_group=group)
+    work(engine)
+    run = await engine.ended(run_id)
+    assert (run["status"], run["output"]) == ("completed", {"said": {"n": 0}, "step": "done"})
+    (below,) = await children_of(engine, run_id)
+    assert below["flow_group"] is None

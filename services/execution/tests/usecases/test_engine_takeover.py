@@ -122,6 +122,7 @@ async def open_rows(engine: EngineStage, name: str) -> Rows:
 async def test_a_worker_that_lost_its_run_stores_nothing(engine: EngineStage) -> None:
     place = await engine.place()
     run_id = await engine.queue_run(place, await engine.agent(place, "one"))
+    await engine.let_in(run_id)
     early, late = await open_rows(engine, "early"), await open_rows(engine, "late")
     dispatch = Dispatch(place.organization_id, 30, run_id, 0)
     held = (await early.claim([(dispatch, False)]))[0]
@@ -144,6 +145,7 @@ async def test_a_worker_that_lost_its_run_stores_nothing(engine: EngineStage) ->
 async def test_a_write_whose_answer_was_lost_is_not_stored_twice(engine: EngineStage) -> None:
     place = await engine.place()
     run_id = await engine.queue_run(place, await engine.agent(place, "one"))
+    await engine.let_in(run_id)
     rows = await open_rows(engine, "one")
     held = (await rows.claim([(Dispatch(place.organization_id, 30, run_id, 0), False)]))[0]
     assert held is not None
@@ -169,6 +171,7 @@ async def test_one_bad_item_of_a_batch_does_not_stop_the_others(engine: EngineSt
     place = await engine.place()
     what = await engine.agent(place, "one")
     run_ids = [await engine.queue_run(place, what) for _ in range(3)]
+    await engine.let_in(*run_ids)
     rows = await open_rows(engine, "one")
     claimed = await rows.claim([(Dispatch(place.organization_id, 30, run_id, 0), False) for run_id in run_ids])
     writes = Batches(rows.write)

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from chassis.ids import new_id
 from execution.tables.runs import Run, Step
+from execution.usecases.hindrances import Hindrance
 from execution.usecases.watching import ENDED_ID, STARTED_ID, after, events_of
 
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -28,6 +29,12 @@ def test_a_running_run_tells_what_has_ended_so_far_in_order() -> None:
     assert events[1].data["errorCode"] == "timeout"
 
 
+def test_no_step_is_told_before_the_start_of_its_run() -> None:
+    early = run("queued")
+    early.started_at = None
+    assert list(events_of(early, [step(1, seconds=3)])) == []
+
+
 def test_ends_have_names_of_their_own() -> None:
     assert list(events_of(run("completed"), []))[-1].name == "RUN_FINISHED"
     failed = list(events_of(run("failed", error_code="max_cost", error_message="too dear"), []))[-1]
@@ -47,6 +54,19 @@ def test_a_run_that_waits_says_for_what_and_goes_on() -> None:
         {"stepId": str(undecided.id), "stepName": "n2", "iteration": 0, "waitsFor": "decision"}
     ]
     assert not after(told, told.id)
+
+
+def test_a_queued_run_says_once_for_each_cause_what_it_waits_for() -> None:
+    queued = run("queued")
+    queued.updated_at = START
+    causes = [Hindrance("concurrency", limit=1, under_way=1), Hindrance("workspace limit", limit=2, under_way=2)]
+    told = [list(events_of(queued, [], cause))[-1] for cause in causes]
+    assert [event.data["name"] for event in told] == ["RUN_QUEUED"] * 2
+    assert told[0].data["value"] == {"runId": str(queued.id), "reason": "concurrency", "limit": 1, "under_way": 1}
+    assert len({event.id for event in told}) == 2
+    assert told[0].id == list(events_of(queued, [], causes[0]._replace(under_way=0)))[-1].id
+    for cause in ("turn", "worker"):  # every run waits for these a moment
+        assert "RUN_QUEUED" not in str(list(events_of(queued, [], Hindrance(cause))))
 
 
 def test_who_comes_back_is_told_the_rest_and_a_little_before() -> None:

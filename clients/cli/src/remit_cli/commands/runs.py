@@ -13,7 +13,7 @@ from remit_cli.explanation import print_explanation
 from remit_cli.failures import RUN_NOT_COMPLETED, CliError
 from remit_cli.options import Json, Limit, ask
 from remit_cli.show import console, print_fields, print_json, print_table
-from remit_cli.watch import FINAL, watch_run
+from remit_cli.watch import FINAL, hindrance_text, watch_run
 
 app = typer.Typer(help="Start runs, watch them, stop them, explain them.", no_args_is_help=True)
 
@@ -190,6 +190,8 @@ def show_run(run: dict[str, Any], *, as_json: bool, must_complete: bool) -> None
         print_json(run)
     else:
         print_fields(run, [name for name in FIELDS if run.get(name) not in (None, "")])
+        if run.get("hindrance"):
+            console().print(f"[yellow]queued[/]: {escape(hindrance_text(run['hindrance']))}")
         console().print(f"[dim]remit runs explain {run['id']}[/]")
     if must_complete and run["status"] != "completed":
         raise typer.Exit(RUN_NOT_COMPLETED)

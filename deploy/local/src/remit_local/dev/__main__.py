@@ -57,10 +57,11 @@ def _chaos(chosen: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _schemas(chosen: argparse.Namespace, _rest: list[str]) -> int:
-    from remit_local.dev.golden import keep, message_schemas, orphans
+    from remit_local.dev.golden import definition_schemas, keep, message_schemas, orphans
 
     wanted = message_schemas()
-    return keep(wanted, check=chosen.check, again="./dev schemas", extra=orphans(wanted))
+    extra = orphans(wanted)
+    return keep(wanted | definition_schemas(), check=chosen.check, again="./dev schemas", extra=extra)
 
 
 def _openapi(chosen: argparse.Namespace, _rest: list[str]) -> int:
@@ -108,7 +109,8 @@ def build_parser() -> argparse.ArgumentParser:
     chaos.add_argument("--faults", type=int, default=40)
     chaos.add_argument("--runs", type=int, default=500)
     chaos.add_argument("--seed", type=int, default=1)
-    for name, run, what in (("schemas", _schemas, "libs/contracts/schemas"), ("openapi", _openapi, "openapi.json")):
+    schemas = "libs/contracts/schemas and samples/schemas"
+    for name, run, what in (("schemas", _schemas, schemas), ("openapi", _openapi, "openapi.json")):
         golden = add(name, run, f"write {what} from the code")
         golden.add_argument("--check", action="store_true", help="write nothing, fail if something would change")
     lock = add("lock", _lock, "resolve the dependencies and write deploy/locks")

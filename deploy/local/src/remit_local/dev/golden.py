@@ -1,4 +1,4 @@
-"""Files made from the code and reviewed as changes of it: message schemas and the services' OpenAPI."""
+"""Files made from the code and reviewed as changes of it: schemas of messages and definitions, OpenAPI."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMAS = ROOT / "libs" / "contracts" / "schemas"
+EDITOR_SCHEMAS = ROOT / "samples" / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 NOWHERE = {
     "REMIT_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing",
@@ -34,6 +35,13 @@ def message_schemas(folder: Path = SCHEMAS) -> dict[Path, str]:
 
 def _schema(name: str, kind: type[Message]) -> dict[str, Any]:
     return {"$schema": DIALECT, "$id": f"{SCHEMA_BASE}/{name}.json", **kind.model_json_schema()}
+
+
+def definition_schemas(folder: Path = EDITOR_SCHEMAS) -> dict[Path, str]:
+    """Give the schemas by which editors complete and check definition files, by their path."""
+    made = importlib.import_module("execution.domain.editor_schemas")
+    nouns = {"agent": made.agent_schema(), "orchestration": made.orchestration_schema()}
+    return {folder / f"{noun}.schema.json": as_text(schema) for noun, schema in nouns.items()}
 
 
 def openapi_documents(root: Path = ROOT) -> dict[Path, str]:

@@ -12,10 +12,11 @@ from fastapi.responses import StreamingResponse
 from chassis.http import Router, allow_seconds, caller_of
 from chassis.units import door_of, in_unit, permit_of
 from chassis.uow import UnitOfWork
-from execution.api import signals_of
+from execution.api import objects_of, signals_of
 from execution.domain.runs import FINAL
 from execution.tables.runs import Run, Step
 from execution.usecases import runs
+from execution.usecases.hindrances import Hindrance, find_hindrance
 from execution.usecases.signals import POLL_SECONDS, RunSignals
 from execution.usecases.steps import steps_of
 from execution.usecases.watching import WatchEvent, after, events_of
@@ -23,6 +24,7 @@ from execution.usecases.watching import WatchEvent, after, events_of
 router = Router("run", prefix="/v1/runs")
 
 HEARTBEAT_SECONDS = 15.0
+HINDRANCE_SECONDS = 1.0
 MAX_WATCH_SECONDS = 3600.0
 _SLACK_SECONDS = 30
 
@@ -48,7 +50,7 @@ async def stream_events(
     told: set[str] = set()
     while clock() < end:
         if await look.again():
-            for event in events_of(look.run, look.steps):
+            for event in events_of(look.run, look.steps, look.hindrance):
                 if event.id not in told and after(event, last_event_id):
                     told.add(event.id)
                     yield encode(event)
@@ -75,6 +77,8 @@ class _Look:
         self._seen: tuple[object, ...] = ()
         self.run: Run
         self.steps: list[Step] = []
+        self.hindrance: Hindrance | None = None
+        self._hindrance_at = 0.0
 
     async def again(self) -> bool:
         """Look; False when nothing moved since."""
@@ -85,7 +89,15 @@ class _Look:
     async def _read(self, uow: UnitOfWork) -> bool:
         run = self.run = await runs.get_run(uow, self._run_id)
         seen = (run.status, run.token, run.last_step, run.step_count, run.input_tokens, run.output_tokens, run.version)
-        if seen == self._seen:
+        if not await self._has_new_hindrance(uow, run, moved=seen != self._seen) and seen == self._seen:
             return False
         self.steps, self._seen = await steps_of(uow, run), seen
         return True
+
+    async def _has_new_hindrance(self, uow: UnitOfWork, run: Run, *, moved: bool) -> bool:
+        """Look what a queued run waits for, once a second; whether that is something else than before."""
+        now, before = asyncio.get_running_loop().time(), self.hindrance
+        if moved or now >= self._hindrance_at:
+            self._hindrance_at = now + HINDRANCE_SECONDS
+            self.hindrance = await find_hindrance(uow, run, objects_of(self._request))
+        return self.hindrance is not None and (before is None or before.reason != self.hindrance.reason)

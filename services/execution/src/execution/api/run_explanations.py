@@ -13,6 +13,7 @@ from execution.api.runs import RunOut, RunSummaryOut
 from execution.api.steps import StepOut
 from execution.usecases import explaining
 from execution.usecases.explaining import Explanation
+from execution.usecases.hindrances import told_of
 
 router = Router("run", prefix="/v1/runs")
 
@@ -33,8 +34,10 @@ class ExplanationOut(BaseModel):
     @classmethod
     async def of(cls, found: Explanation, objects: Objects, masked: tuple[str, ...]) -> Self:
         """The public form."""
+        run = await RunOut.of(found.run, objects, masked)
+        run.hindrance = told_of(found.hindrance)
         return cls(
-            run=await RunOut.of(found.run, objects, masked),
+            run=run,
             trigger=found.trigger,
             caller=found.run.caller,
             decision=found.decision,
@@ -49,5 +52,6 @@ class ExplanationOut(BaseModel):
 @router.get("/{run_id}/explain", permission="run:read")
 async def explain_run(request: Request, uow: Uow, run_id: UUID) -> ExplanationOut:
     """Who asked, which rule allowed it, what exactly ran, what it did and what it cost."""
-    found = await explaining.explain_run(uow, run_id)
-    return await ExplanationOut.of(found, objects_of(request), uow.permit.masked)
+    objects = objects_of(request)
+    found = await explaining.explain_run(uow, run_id, objects=objects)
+    return await ExplanationOut.of(found, objects, uow.permit.masked)

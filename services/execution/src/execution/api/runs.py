@@ -17,6 +17,7 @@ from execution.api import objects_of, signals_of
 from execution.domain.runs import FINAL, RunStatus, elapsed_ms
 from execution.tables.runs import Run
 from execution.usecases import run_signals, runs
+from execution.usecases.hindrances import find_hindrance, told_of
 from execution.usecases.runs import RunRequest
 from resources.bodies import In, Reference
 from resources.http import CountOut, Listing
@@ -119,6 +120,9 @@ class RunOut(RunSummaryOut):
     cancel_reason: str | None
     input: Any = None
     output: Any = None
+    hindrance: dict[str, Any] | None = Field(
+        None, description="What a queued run waits for: `reason`, and what is known of it; shown where one run is read."
+    )
     masked: list[str] = Field(default=[], description="What this caller may not be shown.")
 
     @classmethod
@@ -136,7 +140,9 @@ class RunOut(RunSummaryOut):
 
 
 _COLUMNS = tuple(
-    name for name in RunOut.model_fields if name not in {"execution_time_ms", "trace_id", "input", "output", "masked"}
+    name
+    for name in RunOut.model_fields
+    if name not in {"execution_time_ms", "trace_id", "input", "output", "masked", "hindrance"}
 )
 
 
@@ -188,7 +194,11 @@ async def get_run(request: Request, run_id: UUID, prefer: Prefer = "") -> RunOut
     if run.status not in FINAL and (seconds := wait_of(prefer)):
         await _wait(request, run_id, seconds)
         run = await in_unit(request, lambda uow: runs.get_run(uow, run_id))
-    return await RunOut.of(run, objects_of(request), permit_of(request).masked)
+    objects = objects_of(request)
+    out = await RunOut.of(run, objects, permit_of(request).masked)
+    if run.status == RunStatus.QUEUED:
+        out.hindrance = told_of(await in_unit(request, lambda uow: find_hindrance(uow, run, objects)))
+    return out
 
 
 @router.post("/{run_id}/cancel", permission="run:cancel")

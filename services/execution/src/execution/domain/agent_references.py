@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from execution.domain.agents import AgentSpec, LlmAgent
 from execution.domain.evals import eval_problems
 from execution.domain.expressions import PathExpression
+from execution.domain.flows import flow_problems
 from execution.domain.prices import EMBEDDED_PROVIDER
-from execution.domain.references import Found
+from execution.domain.references import Checks, Found
 from execution.domain.templates import TemplateError, compile_template
 from execution.domain.tools import name_for_models
 
@@ -16,6 +17,7 @@ from execution.domain.tools import name_for_models
 def agent_problems(spec: AgentSpec) -> Iterator[Found]:
     """What is wrong with an agent beyond the shape of its parts."""
     yield from eval_problems(spec.evals, spec.input_schema)
+    yield from flow_problems(spec.flow, Checks(spec.input_schema, None, None))
     if isinstance(spec, LlmAgent):
         yield from _instruction_problems(spec)
         yield from _tool_problems(spec)

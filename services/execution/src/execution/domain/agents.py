@@ -9,6 +9,7 @@ from pydantic import Field
 
 from execution.domain.endpoints import HttpEndpoint
 from execution.domain.evals import Evals
+from execution.domain.flows import Flow
 from execution.domain.model_choices import KeyUse, ModelChoice, OneModel
 from execution.domain.nodes import Effects
 from execution.domain.shapes import AgentLimits, Retry, Shape
@@ -42,6 +43,7 @@ class AgentShape(Shape):
     limits: AgentLimits = AgentLimits()
     retry: Retry | None = None
     evals: Evals = []
+    flow: Flow = Flow()
 
     @property
     def keys(self) -> tuple[KeyUse, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from execution.domain.documents import Path
+from execution.domain.flows import flow_problems
 from execution.domain.nodes import GraphError
 from execution.domain.orchestrations import (
     ACT,
@@ -38,6 +39,7 @@ def orchestration_problems(
     checks = Checks(spec.input_schema, agents, orchestrations)
     yield from _PROBLEMS[type(spec)](spec, checks)
     yield from _compensation_problems(spec, checks)
+    yield from flow_problems(spec.flow, checks)
 
 
 def _compensation_problems(spec: OrchestrationSpec, checks: Checks) -> Iterator[Found]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
+from execution.domain.flows import Flow
 from execution.domain.graph import DEFAULT_MAX_STEPS, MAX_STEPS
 from execution.domain.nodes import (
     MAX_BRANCHES,
@@ -69,12 +70,6 @@ class Defaults(Shape):
 
     retry: Retry | None = None
     step_timeout: Duration | None = None
-
-
-class Flow(Shape):
-    """How runs are admitted: a higher priority goes first."""
-
-    priority: Annotated[int, Field(ge=-100, le=100)] = 0
 
 
 class Join(Shape):
@@ -272,5 +267,5 @@ PATTERNS: dict[str, type[OrchestrationSpec]] = {
     "graph": GraphPattern,
 }
 LATER_ORCHESTRATION_PARTS: tuple[tuple[str, ...], ...] = (
-    ("flow", "concurrency"), ("on_failure", "notify"),
+    ("on_failure", "notify"),
 )  # fmt: skip

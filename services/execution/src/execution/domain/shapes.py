@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from execution.domain.quantities import parse_duration, parse_usd
 from execution.domain.retries import MAX_ATTEMPTS, Backoff, RetryPolicy
@@ -21,8 +21,16 @@ def _version(text: str) -> str:
     return text
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-UsdMicros = Annotated[int, BeforeValidator(parse_usd)]
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,9}(ms|s|m|h|d)$", "examples": ["500ms", "60s", "15m"]}),
+]
+UsdMicros = Annotated[
+    int,
+    BeforeValidator(parse_usd),
+    WithJsonSchema({"type": ["string", "number"], "pattern": r"^[0-9]{1,9}(\.[0-9]{1,12})?$", "examples": ["0.50"]}),
+]
 Version = Annotated[str, AfterValidator(_version)]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s\x00-\x1f]([^\x00-\x1f]*[^\s\x00-\x1f])?$")]
 Alias = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]

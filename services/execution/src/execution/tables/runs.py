@@ -100,12 +100,32 @@ class Run(Stamped, Row):
     """Of a scheduled run: by which schedule, and for which of its ticks."""
     kill_switch_id: Mapped[UUID | None]
     """The switch that stopped it."""
+    flow_group: Mapped[UUID | None]
+    """Among which runs it is counted that may be under way at the same time; a hash of definition and key."""
+    pace_group: Mapped[UUID | None]
+    """The same for starts in a time."""
+    flow_since: Mapped[datetime | None]
+    """Since when it has its place in its groups; it keeps it until it ends."""
+    hold: Mapped[str | None]
+    """Why admission has put it aside until its group moves: `concurrency` or `rate`."""
 
     __table_args__ = (
         Index("run_organization_id_created_at_id_idx", "organization_id", text("created_at desc"), text("id desc")),
         Index(
-            "run_open_idx", "organization_id", "workspace_id", "status", text("priority desc"), "id",
+            "run_open_idx", "organization_id", "workspace_id", "status", "hold", text("priority desc"), "id",
             postgresql_where=text(OPEN),
+        ),
+        Index(
+            "run_place_idx", "organization_id", "flow_group",
+            postgresql_where=text(f"flow_since is not null and {OPEN}"),
+        ),
+        Index(
+            "run_held_place_idx", "organization_id", "flow_group", text("priority desc"), "id",
+            postgresql_where=text("hold = 'concurrency' and status = 'queued'"),
+        ),
+        Index(
+            "run_held_pace_idx", "organization_id", "pace_group", text("priority desc"), "id",
+            postgresql_where=text("hold = 'rate' and status = 'queued'"),
         ),
         Index(
             "run_unsuccessful_idx", "organization_id", text("created_at desc"), text("id desc"),

@@ -23,6 +23,7 @@ from execution.clients.dispatch import Dispatch, Line
 from execution.tables.kill_switches import KILLED
 from execution.usecases.engine_loop import Addresses, addresses_of
 from execution.usecases.engine_rows import FEW, KEYED_PLANS
+from execution.usecases.flow_admission import DUE, Net, enter_groups, free_groups
 from execution.usecases.signals import ENDED, QUEUED
 from spine.stream import keep_running
 
@@ -40,6 +41,8 @@ BUSY_POLL_SECONDS = 0.05
 PACE_SECONDS = 0.01
 """At most a hundred rounds a second, however often it is stirred."""
 STANDBY_SECONDS = 0.5
+PLACES_SECONDS, PACES_SECONDS = 1.0, 30.0
+"""How soon a limit that was raised is noticed where no run of the group ends: of runs at once, of starts in a time."""
 ORPHANED_SECONDS = 60
 """A run dispatched so long ago and not claimed is dispatched again; where its message did survive, nobody is misled."""
 FREE_TIER_CONCURRENCY = 1
@@ -72,17 +75,22 @@ _BACKLOG = f"""{SPOTS}, room as materialized (
       select count(*) as runs from run r where r.organization_id = spot.organization_id
         and r.workspace_id = spot.workspace_id and r.status in ('running', 'cancelling')) as busy
     left join workspace w on w.id = spot.workspace_id and w.organization_id = spot.organization_id
-    where exists (select from run r where r.organization_id = spot.organization_id
-      and r.workspace_id = spot.workspace_id and r.status = 'queued' and r.dispatched_at is null)) as waiting
+    left join organization_rules o on o.organization_id = spot.organization_id
+    where coalesce(w.status, 'active') = 'active' and coalesce(o.status, 'active') not in ('suspended', 'deleted')
+      and exists (select from run r where r.organization_id = spot.organization_id
+      and r.workspace_id = spot.workspace_id and r.status = 'queued' and r.hold is null
+      and r.dispatched_at is null)) as waiting
   where places > 0
 )
-select room.organization_id, room.workspace_id, room.places, room.runs, q.retention_class, q.id, q.token
-from room cross join lateral (
-  select r.retention_class, r.id, r.token, r.priority from run r
+select flow.is_due, room.organization_id, room.workspace_id, room.places, room.runs, q.retention_class, q.id, q.token,
+  q.is_grouped
+from (select {DUE} as is_due) as flow left join (room cross join lateral (
+  select r.retention_class, r.id, r.token, r.priority,
+    r.flow_since is null and (r.flow_group is not null or r.pace_group is not null) as is_grouped from run r
   where r.organization_id = room.organization_id and r.workspace_id = room.workspace_id and r.status = 'queued'
-    and r.dispatched_at is null and not {KILLED}
-  order by r.priority desc, r.id
-  limit least(room.places, 1 + 2 * $1::integer / (select count(*) from room))) q
+    and r.hold is null and r.dispatched_at is null and not {KILLED}
+  order by r.hold, r.priority desc, r.id
+  limit least(room.places, 1 + 2 * $1::integer / (select count(*) from room))) q) on true
 order by room.organization_id, room.workspace_id, q.priority desc, q.id"""  # noqa: S608  (numbers of our own)
 # `case` hides the status from the planner, which would else walk all that is queued for each run.
 _TAKE = f"""with waiting as (
@@ -106,6 +114,8 @@ class Candidate(NamedTuple):
     retention_class: int
     id: UUID
     token: int
+    is_grouped: bool = False
+    """Whether it still has to get its place in a group of its definition."""
 
     @property
     def dispatch(self) -> Dispatch:
@@ -155,6 +165,9 @@ class Admission:
     ahead: int = AHEAD
     _dispatched: dict[UUID, Candidate] = field(default_factory=dict)
     """On the queue and, when last seen, not claimed."""
+    _net: Net = field(default_factory=Net)
+    _places_at: float = 0.0
+    _paces_at: float = 0.0
 
     async def run(self) -> None:
         """Admit, or stand by while another process does."""
@@ -185,23 +198,56 @@ class Admission:
         while not line.lost.is_set():
             stir.clear()
             started = clock()
+            await self._spread_net(connection, started)
             if not await self.admit(connection, line):
                 await _first(stir, line.lost, seconds=BUSY_POLL_SECONDS if self._dispatched else POLL_SECONDS)
             await asyncio.sleep(started + PACE_SECONDS - clock())  # a lone run after a rest is not delayed
         raise ConnectionError("the broker hung up")
 
+    async def _spread_net(self, connection: Any, now: float) -> None:
+        """Once in a while, look for what groups hold back though nobody has told of their room."""
+        if now >= self._places_at:
+            self._places_at = now + PLACES_SECONDS
+            await self._net.look_at_places(connection)
+        if now >= self._paces_at:
+            self._paces_at = now + PACES_SECONDS
+            await self._net.look_at_paces(connection)
+
     async def admit(self, connection: Any, line: Line) -> int:
-        """One round; returns how many runs were put on the queue."""
+        """One round; returns how many runs it has put on the queue or aside."""
         await self._look_after(connection, line)
         count = self.ahead - len(self._dispatched)
         if self._dispatched:
             count = min(count, READY - await line.waiting())
         if count <= 0:
             return 0
+        chosen = await self._choose(connection, count)
+        if not chosen:
+            return 0
+        grouped = [one for one in chosen if one.is_grouped]
+        others = [one for one in chosen if not one.is_grouped]
+        taken = {row["id"] for row in await connection.fetch(_TAKE, *_keys(others))} if others else set()
+        aside = 0
+        if grouped:
+            entered, aside = await enter_groups(connection, _keys(grouped))
+            taken |= entered
+        ready = [one for one in chosen if one.id in taken]
+        self._dispatched.update((one.id, one) for one in ready)
+        await self._publish(connection, line, ready)
+        return len(ready) + aside
+
+    async def _choose(self, connection: Any, count: int) -> list[Candidate]:
+        """Whose turn it is, of what waits for nothing else."""
+        rows = await connection.fetch(_BACKLOG, count)
+        if rows[0]["is_due"]:
+            await free_groups(connection)
+            rows = await connection.fetch(_BACKLOG, count)
         waiting = Counter(one.workspace_id for one in self._dispatched.values())
         loads = Counter(one.organization_id for one in self._dispatched.values())
         backlog, seen = [], set()
-        for row in await connection.fetch(_BACKLOG, count):
+        for row in rows:
+            if row["id"] is None:
+                continue
             if row["workspace_id"] not in seen:
                 seen.add(row["workspace_id"])
                 loads[row["organization_id"]] += row["runs"]
@@ -210,17 +256,11 @@ class Admission:
                 waiting[row["workspace_id"]] += 1
                 backlog.append(
                     Candidate(
-                        row["organization_id"], row["workspace_id"], row["retention_class"], row["id"], row["token"]
+                        row["organization_id"], row["workspace_id"], row["retention_class"], row["id"], row["token"],
+                        row["is_grouped"],
                     )
-                )
-        chosen = take_turns(backlog, count, loads)
-        if not chosen:
-            return 0
-        taken = {row["id"] for row in await connection.fetch(_TAKE, *_keys(chosen))}
-        ready = [one for one in chosen if one.id in taken]
-        self._dispatched.update((one.id, one) for one in ready)
-        await self._publish(connection, line, ready)
-        return len(ready)
+                )  # fmt: skip
+        return take_turns(backlog, count, loads)
 
     async def _look_after(self, connection: Any, line: Line) -> None:
         """Forget what was claimed or cancelled, and dispatch again what nobody has claimed for long."""

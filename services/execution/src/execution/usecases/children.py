@@ -103,6 +103,8 @@ async def _attach(uow: UnitOfWork, run: Run, parent: Run, step: Step, limits: Li
     run.parent_run_id, run.parent_step_id, run.root_run_id = parent.id, step.id, parent.root_run_id
     run.limits = told_limits(Limits(**run.limits).tightened(limits))
     run.deadline_at, run.plays_writes = parent.deadline_at, parent.plays_writes
+    if run.flow_group is not None and await _is_within(uow, parent, run.flow_group):
+        run.flow_group = None
     if parent.forked_from is not None:
         of_original = select(Step.child_run_id).where(
             Step.organization_id == run.organization_id,
@@ -112,6 +114,16 @@ async def _attach(uow: UnitOfWork, run: Run, parent: Run, step: Step, limits: Li
             Step.child_run_id.is_not(None),
         )
         run.forked_from = await uow.first(of_original.limit(1))
+
+
+async def _is_within(uow: UnitOfWork, above: Run, group: UUID) -> bool:
+    """Whether a run above has a place in this group: what that waits for goes in its place, or both wait for ever."""
+    at: Run | None = above
+    while at is not None:
+        if at.flow_group == group:
+            return True
+        at = None if at.parent_run_id is None else await uow.find(Run, at.parent_run_id)
+    return False
 
 
 async def _tell(uow: UnitOfWork, parent: Run, step: Step, child: Run, objects: Objects) -> None:

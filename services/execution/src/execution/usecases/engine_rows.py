@@ -49,7 +49,8 @@ _CLAIM = f"""with asked as (
   select r.retention_class, r.id, r.status from asked a
   join run r on r.organization_id = a.organization_id and r.retention_class = a.retention_class and r.id = a.id
   where case when r.status in ('queued', 'running', 'cancelling')
-    then r.token = a.token or a.redelivered or r.lease_until < now() end
+    then (r.token = a.token or a.redelivered or r.lease_until < now())
+      and (r.status <> 'queued' or r.dispatched_at is not null) end
   order by r.id for update of r
 )
 update run r set status = case r.status when 'queued' then 'running' else r.status end, token = r.token + 1,

@@ -9,9 +9,11 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from chassis.objects import Objects
 from chassis.telemetry import trace_id
 from chassis.uow import UnitOfWork
 from execution.tables.runs import Run, Step
+from execution.usecases.hindrances import Hindrance, find_hindrance
 from execution.usecases.runs import get_run
 from execution.usecases.steps import steps_of
 
@@ -26,6 +28,8 @@ class Explanation(NamedTuple):
     costs: list[dict[str, Any]]
     children: list[Run]
     """The runs that its steps are, in the order they were started; at most 1,000."""
+    hindrance: Hindrance | None
+    """What it waits for, where it is queued."""
 
     @property
     def trigger(self) -> dict[str, Any]:
@@ -60,12 +64,12 @@ class Explanation(NamedTuple):
         return trace_id(self.run.traceparent) or None
 
 
-async def explain_run(uow: UnitOfWork, run_id: UUID) -> Explanation:
+async def explain_run(uow: UnitOfWork, run_id: UUID, *, objects: Objects) -> Explanation:
     """Everything execution knows of a run."""
     run = await get_run(uow, run_id)
     steps = await steps_of(uow, run)
     children = await _children_of(uow, run) if any(step.child_run_id for step in steps) else []
-    return Explanation(run, steps, cost_lines(steps), children)
+    return Explanation(run, steps, cost_lines(steps), children, await find_hindrance(uow, run, objects))
 
 
 async def _children_of(uow: UnitOfWork, run: Run) -> list[Run]:

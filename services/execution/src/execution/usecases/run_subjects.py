@@ -13,6 +13,7 @@ from chassis.errors import ConflictError, InvalidError, NotFoundError
 from chassis.uow import UnitOfWork
 from execution.domain.compiler import SELF_ALIAS
 from execution.domain.definitions import agent_of, orchestration_of
+from execution.domain.flows import Flow, Groups, groups_of
 from execution.domain.kills import Engaged, KillScope, require_not_killed
 from execution.domain.revisions import CURRENT
 from execution.domain.runs import Limits
@@ -51,7 +52,8 @@ class Subject:
     workspace: Workspace
     limits: Limits
     pins: dict[str, dict[str, str]]
-    priority: int
+    flow: Flow
+    """How its runs are let in."""
     model: str | None
     """The model an agent's run asks; None where there is none or several."""
     risk_level: str
@@ -66,6 +68,10 @@ class Subject:
             KillScope.AGENT: {UUID(pin["agent_id"]) for pin in pins if "agent_id" in pin},
             KillScope.VERSION: {self.version.id, *(UUID(pin["version_id"]) for pin in pins)},
         }
+
+    def groups(self, value: Any) -> Groups:
+        """Among which runs one with this input is counted; InvalidError where the input has no value for a key."""
+        return groups_of(self.flow, self.definition.id, value)
 
     def attributes(self) -> dict[str, Any]:
         """What a policy may look at."""
@@ -161,7 +167,8 @@ def _agent(agent: Agent, version: AgentVersion, place: Workspace) -> Subject:
     spec = agent_of(version.config)
     pin = {"agent_id": str(agent.id), "version_id": str(version.id), "semver": version.semver}
     model = getattr(getattr(spec, "model", None), "name", None)
-    return Subject("agent", agent, version, place, spec.limits.limits(), {SELF_ALIAS: pin}, 0, model, agent.risk_level)
+    limits, pins = spec.limits.limits(), {SELF_ALIAS: pin}
+    return Subject("agent", agent, version, place, limits, pins, spec.flow, model, agent.risk_level)
 
 
 async def _orchestration(
@@ -169,4 +176,4 @@ async def _orchestration(
 ) -> Subject:  # fmt: skip
     spec = orchestration_of(version.config)
     pins, risk = await pin_references(uow, version.agent_ids)
-    return Subject("orchestration", row, version, place, spec.limits.limits(), pins, spec.flow.priority, None, risk)
+    return Subject("orchestration", row, version, place, spec.limits.limits(), pins, spec.flow, None, risk)

@@ -92,6 +92,7 @@ async def prepare_run(uow: UnitOfWork, subject: Subject, request: RunRequest, *,
     inline, stored = await keep_payload(objects, uow.organization_id, run_id, request.input)
     run = _new_run(uow, subject, request, run_id, decision, decision_id)
     run.input, run.input_ref = inline, stored
+    run.flow_group, run.pace_group = subject.groups(request.input)
     return run
 
 
@@ -189,7 +190,7 @@ def _new_run(  # noqa: PLR0917
         status=RunStatus.WAITING if is_gated else RunStatus.QUEUED,
         waiting_for=WaitingFor.APPROVAL if is_gated else None,
         waiting_since=uow.now if is_gated else None,
-        priority=subject.priority if request.priority is None else request.priority,
+        priority=subject.flow.priority if request.priority is None else request.priority,
         queued_at=uow.now,
         step_count=0,
         input_tokens=0,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from execution.domain.nodes import SubrunNode
 from execution.domain.runs import FINAL, RunStatus, StepStatus, WaitingFor
 from execution.tables.runs import Run, Step
+from execution.usecases.hindrances import Hindrance
 
 OVERLAP = timedelta(seconds=5)
 STARTED_ID = "started"
@@ -27,15 +28,19 @@ class WatchEvent(NamedTuple):
     data: dict[str, Any]
 
 
-def events_of(run: Run, steps: Sequence[Step]) -> Iterator[WatchEvent]:
+def events_of(run: Run, steps: Sequence[Step], hindrance: Hindrance | None = None) -> Iterator[WatchEvent]:
     """Everything there is to tell of a run so far, in order."""
     if run.started_at is not None:
         yield WatchEvent(STARTED_ID, "RUN_STARTED", {"runId": str(run.id), "threadId": str(run.root_run_id)})
-    ended = [(step.completed_at, step) for step in steps if step.completed_at is not None]
+    # Steps are read after the run: those of one that has started in between are told once its start is.
+    known = steps if run.started_at is not None else ()
+    ended = [(step.completed_at, step) for step in known if step.completed_at is not None]
     for _, step in sorted(ended, key=lambda pair: (pair[0], pair[1].step_number, pair[1].attempt)):
         yield WatchEvent(_step_id(step), "STEP_FINISHED", _step_data(step))
     if run.status == RunStatus.WAITING:
         yield _waiting(run, steps)
+    if hindrance is not None and hindrance.is_worth_telling:
+        yield _queued(run, hindrance)
     if run.status in FINAL:
         yield _ended(run)
 
@@ -92,6 +97,13 @@ def _waiting(run: Run, steps: Sequence[Step]) -> WatchEvent:
     }
     event_id = f"{int(since.timestamp() * 1_000_000)}.waiting"
     return WatchEvent(event_id, "CUSTOM", {"name": "RUN_WAITING", "value": value})
+
+
+def _queued(run: Run, hindrance: Hindrance) -> WatchEvent:
+    """What a queued run waits for; told once for each cause, whatever the numbers are meanwhile."""
+    told = {name: str(value) if name == "until" else value for name, value in hindrance.told().items()}
+    event_id = f"{int(run.updated_at.timestamp() * 1_000_000)}.queued.{hindrance.reason}"
+    return WatchEvent(event_id, "CUSTOM", {"name": "RUN_QUEUED", "value": {"runId": str(run.id), **told}})
 
 
 def _waiting_step(step: Step) -> dict[str, Any]:
