@@ -8,6 +8,7 @@ from pydantic import Field
 
 from chassis.objects import Objects
 from chassis.sealing import Keyring
+from execution.usecases.run_feed import RunFeed
 from execution.usecases.signals import RunSignals
 from resources.bodies import In, Reference
 
@@ -62,6 +63,12 @@ def signals_of(request: Request) -> RunSignals:
     """How processes tell each other of runs."""
     signals: RunSignals = request.app.state.signals
     return signals
+
+
+def feed_of(request: Request) -> RunFeed:
+    """Where what happens to runs is heard of."""
+    feed: RunFeed = request.app.state.feed
+    return feed
 
 
 def keyring_of(request: Request) -> Keyring | None:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
-import orjson
 from fastapi import Header, Request
 from fastapi.responses import StreamingResponse
 
@@ -18,12 +17,10 @@ from execution.tables.runs import Run, Step
 from execution.usecases import runs
 from execution.usecases.signals import POLL_SECONDS, RunSignals
 from execution.usecases.steps import steps_of
-from execution.usecases.watching import WatchEvent, after, events_of
+from execution.usecases.watching import HEARTBEAT_SECONDS, MAX_WATCH_SECONDS, after, encode, events_of
 
 router = Router("run", prefix="/v1/runs")
 
-HEARTBEAT_SECONDS = 15.0
-MAX_WATCH_SECONDS = 3600.0
 _SLACK_SECONDS = 30
 
 
@@ -59,12 +56,6 @@ async def stream_events(
             yield b": still here\n\n"
             beat_at = clock() + HEARTBEAT_SECONDS
         await signals.rest(run_id, POLL_SECONDS)
-
-
-def encode(event: WatchEvent) -> bytes:
-    """One event as it goes over the wire; JSON holds no line breaks."""
-    data = orjson.dumps({"type": event.name, **event.data})
-    return b"".join((b"id: ", event.id.encode(), b"\nevent: ", event.name.encode(), b"\ndata: ", data, b"\n\n"))
 
 
 class _Look:

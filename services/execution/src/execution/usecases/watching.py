@@ -10,9 +10,13 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+import orjson
+
 from execution.domain.runs import FINAL, RunStatus, StepStatus, WaitingFor
 from execution.tables.runs import Run, Step
 
+HEARTBEAT_SECONDS = 15.0
+MAX_WATCH_SECONDS = 3600.0
 OVERLAP = timedelta(seconds=5)
 STARTED_ID = "started"
 ENDED_ID = "ended"
@@ -49,6 +53,12 @@ def after(event: WatchEvent, last_event_id: str) -> bool:
         return event.id == ENDED_ID
     seen = _time_of(last_event_id)
     return event.id != last_event_id and (seen is None or (_time_of(event.id) or seen) > seen - OVERLAP)
+
+
+def encode(event: WatchEvent) -> bytes:
+    """One event as it goes over the wire; JSON holds no line breaks."""
+    told = orjson.dumps({"type": event.name, **event.data}, default=str, option=orjson.OPT_UTC_Z)
+    return b"".join((b"id: ", event.id.encode(), b"\nevent: ", event.name.encode(), b"\ndata: ", told, b"\n\n"))
 
 
 def _step_id(step: Step) -> str:
