@@ -46,6 +46,7 @@ from execution.settings import Settings
 from execution.usecases.admission import admission
 from execution.usecases.engine_loop import Options, engine
 from execution.usecases.run_feed import RunFeed, changes_kept
+from execution.usecases.run_texts import TextDesk, TextSource
 from execution.usecases.signals import RunSignals
 from execution.usecases.waking import waking
 from spine.facts import handlers_in
@@ -62,7 +63,11 @@ def build(settings: Settings) -> Service:
     to_models, to_others = _outbound(settings, with_embedded=True), _outbound(settings, with_embedded=False)
     models = LlmRunner(to_models, embedded=_embedded(settings), to_tools=to_others)
     kinds = _kinds(models, to_others)
-    options = Options(agents=kinds, objects=objects, keyring=keyring, slots=settings.slots, on_ended=signals.ended)
+    amqp_url = settings.amqp_url.get_secret_value()
+    texts, desk = TextSource(amqp_url), TextDesk(amqp_url)
+    options = Options(
+        agents=kinds, objects=objects, keyring=keyring, slots=settings.slots, on_ended=signals.ended, texts=texts
+    )
     clocks = [tick_schedules(objects, signals), judge_evaluations(objects)]
 
     async def warm_models(_: Running) -> None:
@@ -93,14 +98,17 @@ def build(settings: Settings) -> Service:
         ],
         consumers=handlers_in(workspaces, subscriptions, users, approvals),
         jobs=[reap_leases, sweep_kill_switches, *clocks, keep_months],
-        workers=[engine(options), admission(), waking(), warm_models],
-        closing=[to_models.close, to_others.close, signals.close, feed.close],
+        workers=[engine(options), admission(), waking(), warm_models, texts.run],
+        closing=[to_models.close, to_others.close, signals.close, feed.close, desk.close],
     )
-    service.api.state.keyring = keyring
-    service.api.state.objects = objects
-    service.api.state.signals = signals
-    service.api.state.feed = feed
+    _hang_in(service, keyring=keyring, objects=objects, signals=signals, feed=feed, desk=desk)
     return service
+
+
+def _hang_in(service: Service, **parts: object) -> None:
+    """What routes use besides their unit of work."""
+    for name, part in parts.items():
+        setattr(service.api.state, name, part)
 
 
 def _kinds(models: LlmRunner, to_others: OutboundClient) -> AgentKinds:

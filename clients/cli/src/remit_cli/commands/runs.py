@@ -57,6 +57,8 @@ def start(  # noqa: PLR0917  (each is an option of the command line)
         body["workspace"] = workspace
     headers = {"Idempotency-Key": key} if key else {}
     title = agent or orchestration or ""
+    if watch and not as_json:
+        headers["Prefer"] = "watch"  # the first model's text too
 
     async def do(edge: Edge) -> dict[str, Any]:
         run: dict[str, Any] = await edge.post("/v1/runs", body, headers=headers)

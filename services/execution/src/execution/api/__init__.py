@@ -9,6 +9,7 @@ from pydantic import Field
 from chassis.objects import Objects
 from chassis.sealing import Keyring
 from execution.usecases.run_feed import RunFeed
+from execution.usecases.run_texts import TextDesk
 from execution.usecases.signals import RunSignals
 from resources.bodies import In, Reference
 
@@ -69,6 +70,12 @@ def feed_of(request: Request) -> RunFeed:
     """Where what happens to runs is heard of."""
     feed: RunFeed = request.app.state.feed
     return feed
+
+
+def desk_of(request: Request) -> TextDesk:
+    """Where what models write is heard of."""
+    desk: TextDesk = request.app.state.desk
+    return desk
 
 
 def keyring_of(request: Request) -> Keyring | None:

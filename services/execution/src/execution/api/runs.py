@@ -13,7 +13,7 @@ from chassis.objects import Objects, read_payload
 from chassis.telemetry import trace_id
 from chassis.units import in_unit, permit_of, rules_of
 from chassis.uow import UnitOfWork
-from execution.api import objects_of, signals_of
+from execution.api import desk_of, objects_of, signals_of
 from execution.domain.runs import FINAL, RunStatus, elapsed_ms
 from execution.tables.runs import Run
 from execution.usecases import run_signals, runs
@@ -142,14 +142,28 @@ RUN_LIST = Listing(runs.RUNS, RunSummaryOut)
 MAX_WAIT_SECONDS = 60
 _SLACK_SECONDS = 30
 _WAIT = re.compile(r"(?:^|[,;\s])wait=([0-9]{1,4})(?:$|[,;\s])")
+_WATCH = re.compile(r"(?:^|[,;\s])watch(?:$|[,;\s])")
 
 Prefer = Annotated[str, Header(max_length=200, description="`wait=30`: answer when the run is over, or after 30 s.")]
+PreferOfStart = Annotated[
+    str,
+    Header(
+        alias="prefer",
+        max_length=200,
+        description="`wait=30`: answer when the run is over, or after 30 s. `watch`: somebody will watch it at once, "
+        "so that its first model answers bit by bit too.",
+    ),
+]
 IdempotencyKey = Annotated[str | None, Header(description="The same key and body give the same run for 24 hours.")]
 
 
 @router.post("", permission="run:create", status=202)
 async def start_run(
-    request: Request, response: Response, body: StartRunIn, prefer: Prefer = "", idempotency_key: IdempotencyKey = None
+    request: Request,
+    response: Response,
+    body: StartRunIn,
+    prefer: PreferOfStart = "",
+    idempotency_key: IdempotencyKey = None,
 ) -> RunOut:
     """Start a run. Answers 202 with its Location, or 200 with its end if `Prefer: wait` lasted long enough."""
     rules, objects, asked = await rules_of(request), objects_of(request), body.request()
@@ -157,6 +171,8 @@ async def start_run(
         request,
         lambda uow: runs.start_run(uow, asked, rules=rules, objects=objects, idempotency_key=idempotency_key),
     )
+    if _WATCH.search(prefer):
+        await desk_of(request).expect(run.id)
     signals_of(request).queued()
     if seconds := wait_of(prefer):
         await _wait(request, run.id, seconds)
