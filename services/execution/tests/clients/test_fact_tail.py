@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 from rstream import schema
+from services.execution.tests.cut_proxy import cut_proxy
 
 from chassis.ids import new_id
 from execution.clients.fact_tail import FactTail
@@ -35,8 +37,8 @@ class Stream:
         messages = [schema.Message(row["sequence"], None, encode(row)) for row in rows]
         await self._link.client.send_publish_frame(schema.Publish(0, messages))
 
-    def tail(self) -> FactTail:
-        return FactTail(self.place, "execution", lambda _: True, stream=self.name)
+    def tail(self, place: StreamPlace | None = None) -> FactTail:
+        return FactTail(place or self.place, "execution", lambda _: True, stream=self.name)
 
 
 @pytest.fixture
@@ -113,3 +115,19 @@ async def test_only_while_somebody_wants_it(stream: Stream) -> None:
     async with tail.wanted():
         await until(tail, [1])
     await tail.close()
+
+
+async def test_a_lost_connection_loses_no_fact(stream: Stream) -> None:
+    await stream.publish(1)
+    async with cut_proxy(stream.place.host, stream.place.port) as proxy:
+        tail = stream.tail(replace(stream.place, host="127.0.0.1", port=proxy.port))
+        async with tail.wanted():
+            await until(tail, [1])
+            first = tail.first
+            proxy.cut()
+            await stream.publish(2, 3)
+            proxy.mend()
+            await until(tail, [1, 2, 3])
+            assert proxy.accepted >= 2
+            assert tail.first == first
+        await tail.close()

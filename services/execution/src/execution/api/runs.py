@@ -13,7 +13,7 @@ from chassis.objects import Objects, read_payload
 from chassis.telemetry import trace_id
 from chassis.units import in_unit, permit_of, rules_of
 from chassis.uow import UnitOfWork
-from execution.api import desk_of, objects_of, signals_of
+from execution.api import expect_watcher, objects_of, signals_of
 from execution.domain.runs import FINAL, RunStatus, elapsed_ms
 from execution.tables.runs import Run
 from execution.usecases import run_signals, runs
@@ -142,7 +142,6 @@ RUN_LIST = Listing(runs.RUNS, RunSummaryOut)
 MAX_WAIT_SECONDS = 60
 _SLACK_SECONDS = 30
 _WAIT = re.compile(r"(?:^|[,;\s])wait=([0-9]{1,4})(?:$|[,;\s])")
-_WATCH = re.compile(r"(?:^|[,;\s])watch(?:$|[,;\s])")
 
 Prefer = Annotated[str, Header(max_length=200, description="`wait=30`: answer when the run is over, or after 30 s.")]
 PreferOfStart = Annotated[
@@ -171,8 +170,7 @@ async def start_run(
         request,
         lambda uow: runs.start_run(uow, asked, rules=rules, objects=objects, idempotency_key=idempotency_key),
     )
-    if _WATCH.search(prefer):
-        await desk_of(request).expect(run.id)
+    await expect_watcher(request, run.id, prefer)
     signals_of(request).queued()
     if seconds := wait_of(prefer):
         await _wait(request, run.id, seconds)
