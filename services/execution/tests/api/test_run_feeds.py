@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import pytest
+from services.execution.tests.examples import an_undecided_step
 from services.execution.tests.factories import make_agent
 from services.execution.tests.stage import Place, Stage
 from services.execution.tests.usecases.test_run_starts import rules
@@ -204,6 +205,34 @@ async def test_who_comes_back_is_told_what_came_after(stage: Stage, place: Place
     assert [(event.name, event.run_id) for event in told] == [
         ("WATCH_RESUMED", None), *(("RUN_QUEUED", run_id) for run_id in missed),
     ]  # fmt: skip
+
+
+async def test_a_run_that_goes_on_is_told_once_nothing_keeps_it(stage: Stage, place: Place, relay: Relay) -> None:
+    await make_agent(stage, place)
+    caller = place.caller()
+    run_id = await start(stage, caller)
+    steps = [await an_undecided_step(stage, run_id, node) for node in ("first", "second")]
+    async with watching(stage, caller) as watch:
+        for step_id in steps:
+            answer = await stage.client(caller).post(
+                f"/v1/runs/{run_id}/steps/{step_id}/decide", {"outcome": "completed", "output": 1}
+            )
+            assert answer.status == 200, answer.body
+            await asyncio.sleep(1)
+        assert [(event.name, event.value.get("status")) for event in watch.told()[1:]] == [("RUN_RESUMED", "queued")]
+
+
+async def test_many_at_once_are_all_told_in_order(stage: Stage, place: Place, relay: Relay) -> None:
+    await make_agent(stage, place)
+    caller = place.caller()
+    async with watching(stage, caller) as watch:
+        items = [{"agent": "writer", "input": {"topic": "rivers"}}] * 900
+        answer = await stage.client(caller).post("/v1/runs/bulk-create", {"items": items})
+        runs = [each["item"]["id"] for each in answer.json()["results"]]
+        began = asyncio.get_running_loop().time()
+        told = await watch.until(runs[-1])
+        assert asyncio.get_running_loop().time() - began < 8
+    assert [event.run_id for event in told[1:]] == runs
 
 
 @pytest.mark.parametrize("last", ["1700000000000.1.7", "nonsense", "9999999999999.1.1"])

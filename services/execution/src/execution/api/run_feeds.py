@@ -59,7 +59,7 @@ async def stream_changes(
             if clock() >= beat_at:
                 yield _beat(watcher)
                 beat_at = clock() + HEARTBEAT_SECONDS
-            if await _stirred(watcher, min(beat_at, end) - clock()):
+            if not watcher.is_behind and await _stirred(watcher, min(beat_at, end) - clock()):
                 await asyncio.sleep(min(PACE_SECONDS, max(0.0, end - clock())))
 
 

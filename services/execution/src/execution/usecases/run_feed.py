@@ -118,6 +118,8 @@ class RunWatcher:
     place: Place | None = None
     """None until the stream has been found."""
     position: int = 0
+    is_behind: bool = False
+    """Whether there may be more to take at once."""
 
     def begin(self) -> WatchEvent | None:
         """Take up where it was, once the stream is there: the event that says from where on it is told everything."""
@@ -142,8 +144,8 @@ class RunWatcher:
                 taken.append(tailed)
                 self.place = _place_of(tailed)
                 if len(taken) == BATCH:
-                    self.stir.set()
                     break
+        self.is_behind = len(taken) == BATCH
         return taken
 
     def reset(self) -> WatchEvent:
