@@ -115,8 +115,8 @@ async def test_a_run_is_watched_before_it_begins_where_its_caller_says_so(source
     await until_watched(source, whose.run_id)
 
 
-async def test_a_worker_that_comes_later_hears_of_it_too(desk: TextDesk, servers: Servers, source: TextSource) -> None:
-    """A door that loses the broker says again what is watched once it is back; here it is the first time."""
+async def test_what_is_watched_is_said_once_the_connection_is_there(desk: TextDesk, source: TextSource) -> None:
+    """As after every loss of the broker; here it is the first time."""
     whose = TextOf(new_id(), "draft", 0, 1)
     async with desk.watching(whose.run_id):  # its connection is not open yet
         await until_watched(source, whose.run_id)

@@ -54,6 +54,7 @@ class TextSource:
     def __init__(self, amqp_url: str) -> None:
         self.line = LiveLine(amqp_url, "watched", self._hear)
         self._watched: dict[UUID, dict[str, float]] = {}
+        self._swept_at = float("-inf")
 
     async def run(self, _: Running) -> None:
         """Hear of watched runs until cancelled: for `Service(workers=[...])`."""
@@ -88,9 +89,12 @@ class TextSource:
             log.warning("unreadable_watch")
 
     def _note(self, door: str, watched: Iterable[UUID], left: Iterable[UUID]) -> None:
-        for run_id in list(self._watched):
-            self.doors(run_id)
-        until = asyncio.get_running_loop().time() + WATCHED_SECONDS
+        now = asyncio.get_running_loop().time()
+        if now - self._swept_at > RENEW_SECONDS:
+            self._swept_at = now
+            for run_id in list(self._watched):
+                self.doors(run_id)
+        until = now + WATCHED_SECONDS
         for run_id in watched:
             if run_id in self._watched or len(self._watched) < MAX_WATCHED:
                 self._watched.setdefault(run_id, {})[door] = until
