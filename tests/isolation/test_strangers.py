@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 
@@ -68,7 +69,7 @@ async def test_lists_hold_nothing_of_the_other(town: Town, things: dict[str, str
     await things_of(town, town.south)
     shared, compared = [], 0
     for route in await published(town):
-        if route.method != "GET" or route.names or route.is_the_platforms:
+        if route.method != "GET" or route.names or route.is_the_platforms or route.operation == "watch_runs":
             continue
         ours, theirs = [await town.ask("GET", route.path, one.key) for one in (town.north, town.south)]
         assert (ours.status, theirs.status) == (200, 200), route.operation
@@ -80,3 +81,18 @@ async def test_lists_hold_nothing_of_the_other(town: Town, things: dict[str, str
         shared += [(route.operation, each) for each in rows[0] & rows[1]]
     assert shared == []
     assert compared >= len(things) - 4
+
+
+@pytest.mark.anyio
+@pytest.mark.seconds(120)
+async def test_who_watches_hears_nothing_of_the_other(town: Town) -> None:
+    """Through the edge, and with runs of both under way at once."""
+    path = "/v1/runs/events?seconds=8"
+    watching = [asyncio.create_task(town.ask("GET", path, one.key)) for one in (town.north, town.south)]
+    await asyncio.sleep(2)
+    runs = [(await town.run(one))["id"] for one in (town.north, town.south)]
+    ours, theirs = [(await each).body.decode() for each in watching]
+    assert [run_id in ours for run_id in runs] == [True, False]
+    assert [run_id in theirs for run_id in runs] == [False, True]
+    assert "RUN_FINISHED" in ours
+    assert "RUN_FINISHED" in theirs

@@ -405,6 +405,11 @@ async def _watch_run(stage: AnyStage, caller: Caller) -> Call:
     return call
 
 
+@EXAMPLES.of("watch_runs")
+async def _watch_runs(stage: AnyStage, caller: Caller) -> Call:
+    return Call(query={"seconds": "0.2"})
+
+
 @EXAMPLES.of("create_agents")
 async def _create_agents(stage: AnyStage, caller: Caller) -> Call:
     return Call(body={"items": [(await _create_agent(stage, caller)).body]})

@@ -21,6 +21,7 @@ from execution.settings import Settings
 from remit_local.testing import Servers
 from spine.testing.client import Client
 from spine.testing.stage import Stage, staged
+from spine.topology import declare_topology
 
 SECRET = "sk-test-0123456789-wxyz"
 # A micro-dollar per token: eleven in and seven out, as the server counts, are eighteen.
@@ -112,6 +113,7 @@ class Organization:
 @asynccontextmanager
 async def make_world(servers: Servers, directory: Path) -> AsyncIterator[World]:
     """All of it, running; one at a time, because one queue serves the whole broker."""
+    await declare_topology(servers.amqp_url, {})
     async with scripted_openai() as model, scripted_anthropic() as anthropic, scripted_mcp() as tools:
         ports = model.port, anthropic.port, tools.port
         values: dict[str, Any] = {

@@ -67,6 +67,7 @@ async def _stream(http: web.Request, message: dict[str, Any], reply: Reply) -> w
     await _event(response, "message_start", message={**message, "content": [], "stop_reason": None, "usage": usage})
     await _event(response, "content_block_start", index=0, content_block={"type": "text", "text": ""})
     for word in reply.text.split(" "):
+        await asyncio.sleep(reply.word_seconds)
         await _event(response, "content_block_delta", index=0, delta={"type": "text_delta", "text": word + " "})
     if reply.breaks_off:
         assert http.transport is not None

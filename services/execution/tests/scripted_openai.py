@@ -24,6 +24,8 @@ class Reply:
     refusal: str | None = None
     usage: tuple[int, int] | None = (11, 7)
     delay_seconds: float = 0
+    word_seconds: float = 0
+    """From one word of a stream to the next."""
     breaks_off: bool = False
     calls: tuple[tuple[str, Any], ...] = ()
     """Calls of tools, by name and arguments, instead of a text."""
@@ -115,6 +117,7 @@ async def _stream(http: web.Request, asked: Request, reply: Reply) -> web.Stream
         delta = {"index": 0, "delta": {"role": "assistant", "tool_calls": calls}, "finish_reason": None}
         await _event(response, {**common, "choices": [delta]})
     for word in reply.text.split(" ") if not reply.calls else ():
+        await asyncio.sleep(reply.word_seconds)
         delta = {"index": 0, "delta": {"role": "assistant", "content": word + " "}, "finish_reason": None}
         await _event(response, {**common, "choices": [delta]})
     if reply.breaks_off:

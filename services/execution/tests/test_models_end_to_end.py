@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
-from services.execution.tests.model_stage import SECRET, World, make_world
+from services.execution.tests.model_stage import SECRET, Organization, World, make_world
 from services.execution.tests.scripted_openai import Reply
 from structlog.testing import capture_logs
 
@@ -266,3 +268,49 @@ async def test_large_payloads_go_through_the_object_store(world: World) -> None:
     named = {value.rsplit("/", 1)[1] for row in rows for value in (row["input_ref"], row["output_ref"]) if value}
     assert named <= stored.keys()
     assert not any(b"word word" in content or b"qqqq" in content for content in stored.values())
+
+
+async def _watched(here: Organization, run_id: str, role: str) -> list[dict[str, Any]]:
+    """What somebody is told who watches the run to its end."""
+    caller = await here.world.stage.caller(role, here.caller.organization_id)
+    answer = await here.world.stage.client(caller).get(f"/v1/runs/{run_id}/events")
+    assert answer.status == 200, answer.body
+    lines = answer.body.decode().splitlines()
+    return [orjson.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+
+
+@pytest.mark.parametrize("provider", ["openai-compatible", "anthropic"])
+async def test_who_watches_reads_along(world: World, provider: str) -> None:
+    here = await world.organization()
+    server = world.model if provider == "openai-compatible" else world.anthropic
+    await here.price(provider=provider)
+    await here.agent(f'provider: {provider}, name: small-1, base_url: "{server.base_url}"')
+    words = [f"word{number}" for number in range(8)]
+    server.replies = [Reply(" ".join(words), word_seconds=0.1, finish_reason="stop")]
+    body = {"agent": "small", "input": {"q": "why"}}
+    run = (await here.client.post("/v1/runs", body, headers={"prefer": "watch"})).json()
+    reading, shut_out = await asyncio.gather(
+        _watched(here, run["id"], "operator"), _watched(here, run["id"], "viewer")
+    )  # fmt: skip
+    kinds = [event["type"] for event in reading]
+    texts = [event for event in reading if event["type"] == "TEXT_MESSAGE_CONTENT"]
+    assert kinds.index("STEP_FINISHED") > kinds.index("TEXT_MESSAGE_CONTENT")
+    assert len(texts) >= 3
+    assert {event["messageId"] for event in texts} == {"agent.0.1"}
+    assert " ".join(words).startswith("".join(event["delta"] for event in texts).rstrip())
+    assert [event["type"] for event in shut_out] == ["RUN_STARTED", "STEP_FINISHED", "RUN_FINISHED"]
+    ended = (await here.client.get(f"/v1/runs/{run['id']}")).json()
+    assert ended["output"]["text"].split() == words
+    assert (ended["input_tokens"], ended["output_tokens"]) == (11, 7)
+    assert server.requests[0].body["stream"] is True
+    assert "TEXT_MESSAGE" not in str(await here.facts())
+    again = await _watched(here, run["id"], "operator")
+    assert [event["type"] for event in again] == ["RUN_STARTED", "STEP_FINISHED", "RUN_FINISHED"]
+
+
+async def test_nobody_is_asked_bit_by_bit_where_nobody_watches(world: World) -> None:
+    here = await world.organization()
+    await here.price()
+    await here.agent()
+    assert (await here.run())["status"] == "completed"
+    assert "stream" not in world.model.requests[-1].body or not world.model.requests[-1].body["stream"]

@@ -14,6 +14,7 @@ from remit_cli.commands import (
     evals,
     facts,
     forks,
+    functions,
     hosts,
     keys,
     kills,
@@ -58,6 +59,7 @@ machine.add_to(app)
 forks.add_to(runs.app)
 agents = definitions.make("agent")
 evals.add_to(agents)
+functions.add_to(agents)
 app.add_typer(agents, name="agents")
 app.add_typer(definitions.make("orchestration"), name="orchestrations")
 app.add_typer(runs.app, name="runs")

@@ -78,20 +78,22 @@ class Edge:
                 break
         return found[:limit]
 
-    async def events(self, path: str, last_event_id: str = "") -> AsyncIterator[Event]:
-        """Yield server-sent events until the edge ends the stream."""
+    async def events(self, path: str, last_event_id: str = "", **query: Any) -> AsyncIterator[Event]:
+        """Yield server-sent events until the edge ends the stream; one without a name only brings a newer id."""
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_event_id} if last_event_id else {})
         timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
         try:
-            async with self._open().get(self._url(path), headers=headers, timeout=timeout) as answer:
+            params = {name: str(value) for name, value in query.items() if value is not None}
+            async with self._open().get(self._url(path), params=params, headers=headers, timeout=timeout) as answer:
                 await _require_success(answer)
                 fields: dict[str, str] = {}
                 async for line in answer.content:
                     name, _, value = line.decode().rstrip("\r\n").partition(": ")
                     if name:
                         fields[name] = value
-                    elif fields.get("data"):
-                        yield Event(fields.get("id", ""), fields.get("event", ""), orjson.loads(fields["data"]))
+                    elif fields:
+                        found = orjson.loads(fields.get("data", "{}"))
+                        yield Event(fields.get("id", ""), fields.get("event", ""), found)
                         fields = {}
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._unreachable(error) from None

@@ -1,12 +1,13 @@
 """A run's steps as they happen: a live tree on a terminal, a line for each change elsewhere."""
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.spinner import Spinner
+from rich.text import Text
 from rich.tree import Tree
 
 from remit_cli.edge import Edge, Event
@@ -22,6 +23,8 @@ MARKS = {
 }
 FINAL = frozenset({"completed", "failed", "cancelled", "timed_out"})
 _RECONNECTS = 20
+SHOWN_CHARACTERS = 600
+"""Of a text that is being written: its end."""
 
 
 async def watch_run(edge: Edge, run: Mapping[str, Any], title: str) -> dict[str, Any]:
@@ -47,7 +50,9 @@ async def follow(edge: Edge, run_id: str) -> AsyncIterator[Event]:
         try:
             async for event in edge.events(f"/v1/runs/{run_id}/events", last):
                 failures = 0
-                if event.id not in seen:
+                if not event.id:
+                    yield event  # what is told once and not again
+                elif event.id not in seen:
                     seen.add(event.id)
                     last = event.id
                     yield event
@@ -59,18 +64,46 @@ async def follow(edge: Edge, run_id: str) -> AsyncIterator[Event]:
         failures += 1
 
 
+class WrittenText(NamedTuple):
+    """What a step's model has written so far, as far as it was heard."""
+
+    attempt: int = 0
+    end: int = 0
+    """After how many characters the next piece goes."""
+    text: str = ""
+
+    def grown(self, piece: Mapping[str, Any]) -> "WrittenText":
+        """The text with another piece; a piece of another attempt, or from the start, begins anew."""
+        at, more = piece["at"], piece["delta"]
+        is_next = piece["attempt"] == self.attempt and at > 0
+        missed = "" if at == (self.end if is_next else 0) else "… "
+        text = (self.text if is_next else "") + missed + more
+        return WrittenText(piece["attempt"], at + len(more), text + (" …" if piece["isCut"] else ""))
+
+    def shown(self) -> Text:
+        """Its end, as it stands."""
+        over = len(self.text) > SHOWN_CHARACTERS
+        return Text(("…" if over else "") + self.text[-SHOWN_CHARACTERS:], style="dim")
+
+
 class StepTree:
-    """What is known of a run's steps so far."""
+    """What is known of a run's steps so far, and what is being written in them."""
 
     def __init__(self, title: str) -> None:
         self._tree = Tree(title)
         self._over = False
+        self._texts: dict[tuple[str, int], WrittenText] = {}
 
     def take(self, event: Event) -> str:
         """Take in an event; returns it as a line of text, empty when it is nothing to show."""
-        line = _line(event)
+        line, told = _line(event), event.data
         if line:
             self._tree.add(line)
+        if event.name == "TEXT_MESSAGE_CONTENT":
+            key = told["stepName"], told["iteration"]
+            self._texts[key] = self._texts.get(key, WrittenText()).grown(told)
+        elif event.name == "STEP_FINISHED":
+            self._texts.pop((told["stepName"], told.get("iteration", 0)), None)
         self._over = self._over or event.name in ("RUN_FINISHED", "RUN_ERROR")
         return line
 
@@ -78,6 +111,8 @@ class StepTree:
         """Return what to draw: the steps, and something that moves while there are more to come."""
         drawn = Tree(self._tree.label)
         drawn.children = list(self._tree.children)
+        for (node, iteration), text in self._texts.items() if not self._over else ():
+            drawn.add(f"[dim]…[/] [bold]{escape(step_name(node, iteration))}[/]").add(text.shown())
         if not self._over:
             drawn.add(Spinner("dots", "[dim]working[/]"))
         return drawn

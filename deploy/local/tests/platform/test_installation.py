@@ -65,6 +65,14 @@ def test_a_service_publishes_only_its_own_facts_and_nobody_writes_the_default_ex
         assert bool(re.search(rights["write"], "engine.runs")) == (service == "execution")
 
 
+def test_texts_may_pass_between_executions_own_processes(installation: Installation) -> None:
+    rights, queue = _rights(installation, "execution"), "replies.execution.texts.0123456789abcdef"
+    assert all(re.search(rights[kind], queue) for kind in ("configure", "write", "read"))
+    assert re.search(rights["write"], "live")
+    assert re.search(rights["read"], "live")
+    assert not re.search(rights["configure"], "live")
+
+
 def test_ports_are_kept_while_they_are_free(installation: Installation) -> None:
     kept = installation.service_port("audit")
     installation.settle_ports()

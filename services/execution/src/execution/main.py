@@ -25,12 +25,14 @@ from execution.api import (
     promotions,
     run_events,
     run_explanations,
+    run_feeds,
     runs,
     runs_bulk,
     schedules,
     steps,
 )
 from execution.clients.agents import AgentKinds
+from execution.clients.fact_tail import FactTail
 from execution.clients.http_agent import HttpRunner
 from execution.clients.llm import Endpoint, LlmRunner
 from execution.clients.mcp_agent import McpRunner
@@ -45,10 +47,13 @@ from execution.jobs.schedules import tick_schedules
 from execution.settings import Settings
 from execution.usecases.admission import admission
 from execution.usecases.engine_loop import Options, engine
+from execution.usecases.run_feed import RunFeed, changes_kept
+from execution.usecases.run_texts import TextDesk, TextSource
 from execution.usecases.signals import RunSignals
 from execution.usecases.waking import waking
 from spine.facts import handlers_in
 from spine.service import Running, Service
+from spine.stream import StreamPlace
 
 
 def build(settings: Settings) -> Service:
@@ -56,15 +61,15 @@ def build(settings: Settings) -> Service:
     keyring = Keyring.read(settings.key_encryption_file) if settings.key_encryption_file else None
     objects = open_objects(settings.object_directory, keyring)
     signals = RunSignals(settings.database_url.get_secret_value())
+    feed = RunFeed(FactTail(StreamPlace.parse(settings.stream_url.get_secret_value()), "execution", changes_kept))
     to_models, to_others = _outbound(settings, with_embedded=True), _outbound(settings, with_embedded=False)
     models = LlmRunner(to_models, embedded=_embedded(settings), to_tools=to_others)
-    kinds = AgentKinds({
-        "llm": models,
-        "http": HttpRunner(to_others),
-        "python": PythonRunner(installed_functions()),
-        "mcp": McpRunner(to_others),
-    })  # fmt: skip
-    options = Options(agents=kinds, objects=objects, keyring=keyring, slots=settings.slots, on_ended=signals.ended)
+    kinds = _kinds(models, to_others)
+    amqp_url = settings.amqp_url.get_secret_value()
+    texts, desk = TextSource(amqp_url), TextDesk(amqp_url)
+    options = Options(
+        agents=kinds, objects=objects, keyring=keyring, slots=settings.slots, on_ended=signals.ended, texts=texts
+    )
     clocks = [tick_schedules(objects, signals), judge_evaluations(objects)]
 
     async def warm_models(_: Running) -> None:
@@ -85,6 +90,7 @@ def build(settings: Settings) -> Service:
             kill_switches.router,
             model_credentials.router,
             model_prices.router,
+            run_feeds.router,  # before runs: `/v1/runs/events` names no run
             runs.router,
             runs_bulk.router,
             forks.router,
@@ -95,12 +101,26 @@ def build(settings: Settings) -> Service:
         ],
         consumers=handlers_in(workspaces, subscriptions, users, approvals),
         jobs=[reap_leases, sweep_kill_switches, *clocks, keep_months],
-        workers=[engine(options), admission(), waking(), look_after_children(objects, signals), warm_models],
-        closing=[to_models.close, to_others.close, signals.close],
+        workers=[engine(options), admission(), waking(), look_after_children(objects, signals), warm_models, texts.run],
+        closing=[to_models.close, to_others.close, signals.close, feed.close, desk.close],
     )
-    state = service.api.state
-    state.keyring, state.objects, state.signals = keyring, objects, signals
+    _hang_in(service, keyring=keyring, objects=objects, signals=signals, feed=feed, desk=desk)
     return service
+
+
+def _hang_in(service: Service, **parts: object) -> None:
+    """What routes use besides their unit of work."""
+    for name, part in parts.items():
+        setattr(service.api.state, name, part)
+
+
+def _kinds(models: LlmRunner, to_others: OutboundClient) -> AgentKinds:
+    return AgentKinds({
+        "llm": models,
+        "http": HttpRunner(to_others),
+        "python": PythonRunner(installed_functions()),
+        "mcp": McpRunner(to_others),
+    })  # fmt: skip
 
 
 def _embedded(settings: Settings) -> Endpoint | None:

@@ -140,3 +140,14 @@ async def test_what_no_model_could_be_asked_is_said_before_any_is(
     with pytest.raises(AgentError) as failed:
         await runner.run(make_call(text, "hi"))
     assert (failed.value.code, asked(servers)) == ("unauthorized", [0, 0, 0])
+
+
+async def test_what_a_model_had_written_is_void_when_another_takes_over(
+    servers: list[ScriptedOpenAI], runner: LlmRunner
+) -> None:
+    servers[0].replies, servers[1].replies = [Reply("half of an", breaks_off=True)], [Reply("a whole one")]
+    pieces: list[str] = []
+    result = await runner.run(make_call(config(servers), "hi", on_delta=pieces.append))
+    assert "" in pieces
+    assert "".join(pieces[pieces.index("") + 1 :]) == result.output["text"]
+    assert "".join(pieces[: pieces.index("")]).startswith("half")

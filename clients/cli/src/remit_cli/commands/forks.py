@@ -44,7 +44,8 @@ def fork(  # noqa: PLR0917  (each is an option of the command line)
         body["version"] = version
 
     async def do(edge: Edge) -> dict[str, Any]:
-        run: dict[str, Any] = await edge.post(f"/v1/runs/{run_id}/fork", body)
+        headers = {"Prefer": "watch"} if watch and not as_json else {}
+        run: dict[str, Any] = await edge.post(f"/v1/runs/{run_id}/fork", body, headers=headers)
         return await watch_run(edge, run, "fork") if watch and not as_json else run
 
     made = ask(do)

@@ -14,6 +14,7 @@ from remit_cli.failures import RUN_NOT_COMPLETED, CliError
 from remit_cli.options import Json, Limit, ask
 from remit_cli.show import console, print_fields, print_json, print_table
 from remit_cli.watch import FINAL, hindrance_text, watch_run
+from remit_cli.watch_runs import watch_runs
 
 app = typer.Typer(help="Start runs, watch them, stop them, explain them.", no_args_is_help=True)
 
@@ -56,6 +57,8 @@ def start(  # noqa: PLR0917  (each is an option of the command line)
         body["workspace"] = workspace
     headers = {"Idempotency-Key": key} if key else {}
     title = agent or orchestration or ""
+    if watch and not as_json:
+        headers["Prefer"] = "watch"  # the first model's text too
 
     async def do(edge: Edge) -> dict[str, Any]:
         run: dict[str, Any] = await edge.post("/v1/runs", body, headers=headers)
@@ -87,8 +90,20 @@ def show_one(run_id: Run, as_json: Json = False) -> None:  # noqa: FBT002
 
 
 @app.command("watch")
-def watch(run_id: Run) -> None:
-    """Show a run's steps as they happen, until it is over."""
+def watch(
+    run_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One run; without it, all of them.")] = None,
+    workspace: Annotated[str | None, typer.Option(help="Only runs of this workspace, by name or id.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only runs of this agent, by name or id.")] = None,
+    orchestration: Annotated[str | None, typer.Option(help="Only runs of this one, by name or id.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long.")] = None,
+) -> None:
+    """Show a run's steps as they happen, until it is over; without an id, all runs as they change."""
+    if run_id is None:
+        named = {"workspace": workspace, "agent": agent, "orchestration": orchestration}
+        ask(lambda edge: watch_runs(edge, named, seconds))
+        return
+    if workspace or agent or orchestration or seconds:
+        raise typer.BadParameter("these options narrow all runs; a run has its id")
 
     async def do(edge: Edge) -> dict[str, Any]:
         return await watch_run(edge, await edge.get(f"/v1/runs/{run_id}"), "run")

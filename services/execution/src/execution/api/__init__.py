@@ -1,5 +1,6 @@
 """Execution's HTTP door: what its routes share."""
 
+import re
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -8,12 +9,15 @@ from pydantic import Field
 
 from chassis.objects import Objects
 from chassis.sealing import Keyring
+from execution.usecases.run_feed import RunFeed
+from execution.usecases.run_texts import TextDesk
 from execution.usecases.signals import RunSignals
 from resources.bodies import In, Reference
 
 DefinitionText = Annotated[str, Field(max_length=128 * 1024)]
 """The YAML of an agent or an orchestration."""
 DefinitionStatus = Literal["draft", "active", "deprecated"]
+_WATCH = re.compile(r"(?:^|[,;\s])watch(?:$|[,;\s])")
 VersionNumber = Annotated[str, Field(max_length=64)]
 
 
@@ -66,6 +70,24 @@ def signals_of(request: Request) -> RunSignals:
     """How processes tell each other of runs."""
     signals: RunSignals = request.app.state.signals
     return signals
+
+
+def feed_of(request: Request) -> RunFeed:
+    """Where what happens to runs is heard of."""
+    feed: RunFeed = request.app.state.feed
+    return feed
+
+
+def desk_of(request: Request) -> TextDesk:
+    """Where what models write is heard of."""
+    desk: TextDesk = request.app.state.desk
+    return desk
+
+
+async def expect_watcher(request: Request, run_id: UUID, prefer: str) -> None:
+    """Where `Prefer` says `watch`: let workers know before they hear of the run; call after its commit."""
+    if _WATCH.search(prefer):
+        await desk_of(request).expect(run_id)
 
 
 def keyring_of(request: Request) -> Keyring | None:

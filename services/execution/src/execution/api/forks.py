@@ -10,7 +10,7 @@ from chassis.http import Router, Uow
 from chassis.objects import Objects
 from chassis.units import in_unit, permit_of, rules_of
 from chassis.uow import UnitOfWork
-from execution.api import VersionNumber, objects_of, signals_of
+from execution.api import VersionNumber, expect_watcher, objects_of, signals_of
 from execution.api.runs import RunOut
 from execution.tables.runs import Run
 from execution.usecases import forks
@@ -85,11 +85,12 @@ class DifferenceOut(BaseModel):
 
 
 @router.post("/{run_id}/fork", permission="run:fork", status=202)
-async def fork_run(
+async def fork_run(  # noqa: PLR0917  (each is a parameter of the route)
     request: Request,
     response: Response,
     run_id: UUID,
     body: ForkRunIn,
+    prefer: Annotated[str, Header(max_length=200, description="`watch`: somebody will watch it at once.")] = "",
     idempotency_key: Annotated[str | None, Header(description="The same key and body fork once, for a day.")] = None,
 ) -> RunOut:
     """Do a run again from one of its steps: what came before is kept, and writes are played from the record."""
@@ -109,6 +110,7 @@ async def fork_run(
         )  # fmt: skip
 
     run = await in_unit(request, fork)
+    await expect_watcher(request, run.id, prefer)
     signals_of(request).queued()
     response.headers["Location"] = f"/v1/runs/{run.id}"
     return await RunOut.of(run, objects, permit_of(request).masked)

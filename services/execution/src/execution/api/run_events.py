@@ -1,31 +1,37 @@
-"""A run's events over HTTP: read from the tables while somebody watches, and only then."""
+"""A run's events over HTTP: read from the tables while somebody watches, and only then; texts as they are written."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
-import orjson
 from fastapi import Header, Request
 from fastapi.responses import StreamingResponse
 
+from chassis.errors import RefusalError
 from chassis.http import Router, allow_seconds, caller_of
-from chassis.units import door_of, in_unit, permit_of
+from chassis.units import door_of, in_unit, permit_for, permit_of
 from chassis.uow import UnitOfWork
-from execution.api import objects_of, signals_of
+from execution.api import desk_of, objects_of, signals_of
 from execution.domain.runs import FINAL
 from execution.tables.runs import Run, Step
 from execution.usecases import runs
 from execution.usecases.hindrances import Hindrance, find_hindrance
+from execution.usecases.run_texts import TextWatcher
 from execution.usecases.signals import POLL_SECONDS, RunSignals
 from execution.usecases.steps import steps_of
-from execution.usecases.watching import WatchEvent, after, events_of
+from execution.usecases.watching import (
+    HEARTBEAT_SECONDS,
+    MAX_WATCH_SECONDS,
+    after,
+    encode,
+    encode_text,
+    events_of,
+)
 
 router = Router("run", prefix="/v1/runs")
 
-HEARTBEAT_SECONDS = 15.0
 HINDRANCE_SECONDS = 1.0
-MAX_WATCH_SECONDS = 3600.0
 _SLACK_SECONDS = 30
 
 
@@ -33,17 +39,47 @@ _SLACK_SECONDS = 30
 async def watch_run(
     request: Request, run_id: UUID, last_event_id: Annotated[str, Header(max_length=300)] = ""
 ) -> StreamingResponse:
-    """What happens in a run, as it happens: server-sent events named as in AG-UI; comes back by Last-Event-ID."""
-    await in_unit(request, lambda uow: runs.get_run(uow, run_id))
+    """What happens in a run, as it happens: server-sent events named as in AG-UI; comes back by Last-Event-ID.
+
+    Who may read what steps give is told what models write while they write it, as events without an id.
+    """
+    run = await in_unit(request, lambda uow: runs.get_run(uow, run_id))
     allow_seconds(request, MAX_WATCH_SECONDS + _SLACK_SECONDS)
-    events = stream_events(request, signals_of(request), run_id, last_event_id)
+    events = stream_run(request, run, last_event_id, with_texts=await _may_read_texts(request, run))
     return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-async def stream_events(
-    request: Request, signals: RunSignals, run_id: UUID, last_event_id: str
+async def _may_read_texts(request: Request, run: Run) -> bool:
+    """What a model writes becomes the output of its step: who is not shown that is not shown it on its way either."""
+    try:
+        permit = await permit_for(request, "step:read")
+        permit.check("step", str(run.id), {"created_by": run.created_by, "workspace_id": str(run.workspace_id)})
+    except RefusalError:
+        return False
+    return "output" not in (*permit.masked, *permit_of(request).masked)
+
+
+async def stream_run(
+    request: Request, run: Run, last_event_id: str, *, with_texts: bool = False
 ) -> AsyncIterator[bytes]:
-    """The events of a run after the given one, until it is over; a comment every 15 s, an hour at most."""
+    """The events of a run, and between them what its models write if that is asked for."""
+    signals = signals_of(request)
+    if not with_texts or run.status in FINAL:
+        async for content in _events(request, run.id, last_event_id):
+            yield content
+            if not content:
+                await signals.rest(run.id, POLL_SECONDS)
+        return
+    async with desk_of(request).watching(run.id) as watcher:
+        async for content in _events(request, run.id, last_event_id):
+            yield content
+            if not content:
+                async for text in _written_meanwhile(signals, run.id, watcher):
+                    yield text
+
+
+async def _events(request: Request, run_id: UUID, last_event_id: str) -> AsyncIterator[bytes]:
+    """The events after the given one, until the run is over; nothing where it is time to rest; an hour at most."""
     clock = asyncio.get_running_loop().time
     end, beat_at = clock() + MAX_WATCH_SECONDS, clock() + HEARTBEAT_SECONDS
     look = _Look(request, run_id)
@@ -60,13 +96,23 @@ async def stream_events(
         if clock() >= beat_at:
             yield b": still here\n\n"
             beat_at = clock() + HEARTBEAT_SECONDS
-        await signals.rest(run_id, POLL_SECONDS)
+        yield b""
 
 
-def encode(event: WatchEvent) -> bytes:
-    """One event as it goes over the wire; JSON holds no line breaks."""
-    data = orjson.dumps({"type": event.name, **event.data})
-    return b"".join((b"id: ", event.id.encode(), b"\nevent: ", event.name.encode(), b"\ndata: ", data, b"\n\n"))
+async def _written_meanwhile(signals: RunSignals, run_id: UUID, watcher: TextWatcher) -> AsyncIterator[bytes]:
+    """What is written until it is time to look at the run again."""
+    resting = asyncio.create_task(signals.rest(run_id, POLL_SECONDS))
+    writing = asyncio.create_task(watcher.take())
+    try:
+        while not resting.done():
+            await asyncio.wait({resting, writing}, return_when=asyncio.FIRST_COMPLETED)
+            if writing.done():
+                for piece in writing.result():
+                    yield encode_text(piece)
+                writing = asyncio.create_task(watcher.take())
+    finally:
+        resting.cancel()
+        writing.cancel()
 
 
 class _Look:

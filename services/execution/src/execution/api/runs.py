@@ -13,7 +13,7 @@ from chassis.objects import Objects, read_payload
 from chassis.telemetry import trace_id
 from chassis.units import in_unit, permit_of, rules_of
 from chassis.uow import UnitOfWork
-from execution.api import objects_of, signals_of
+from execution.api import expect_watcher, objects_of, signals_of
 from execution.domain.runs import FINAL, RunStatus, elapsed_ms
 from execution.tables.runs import Run
 from execution.usecases import run_signals, runs
@@ -152,12 +152,25 @@ _SLACK_SECONDS = 30
 _WAIT = re.compile(r"(?:^|[,;\s])wait=([0-9]{1,4})(?:$|[,;\s])")
 
 Prefer = Annotated[str, Header(max_length=200, description="`wait=30`: answer when the run is over, or after 30 s.")]
+PreferOfStart = Annotated[
+    str,
+    Header(
+        alias="prefer",
+        max_length=200,
+        description="`wait=30`: answer when the run is over, or after 30 s. `watch`: somebody will watch it at once, "
+        "so that its first model answers bit by bit too.",
+    ),
+]
 IdempotencyKey = Annotated[str | None, Header(description="The same key and body give the same run for 24 hours.")]
 
 
 @router.post("", permission="run:create", status=202)
 async def start_run(
-    request: Request, response: Response, body: StartRunIn, prefer: Prefer = "", idempotency_key: IdempotencyKey = None
+    request: Request,
+    response: Response,
+    body: StartRunIn,
+    prefer: PreferOfStart = "",
+    idempotency_key: IdempotencyKey = None,
 ) -> RunOut:
     """Start a run. Answers 202 with its Location, or 200 with its end if `Prefer: wait` lasted long enough."""
     rules, objects, asked = await rules_of(request), objects_of(request), body.request()
@@ -165,6 +178,7 @@ async def start_run(
         request,
         lambda uow: runs.start_run(uow, asked, rules=rules, objects=objects, idempotency_key=idempotency_key),
     )
+    await expect_watcher(request, run.id, prefer)
     signals_of(request).queued()
     if seconds := wait_of(prefer):
         await _wait(request, run.id, seconds)

@@ -103,7 +103,8 @@ class AgentCall:
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The keys that the definition names, by their names."""
     on_delta: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
-    """Called with each piece of text as it is written; must return at once."""
+    """Called with each piece of text as it is written, with an empty one where all before it is void; must return at
+    once."""
 
     @property
     def idempotency_key(self) -> str:

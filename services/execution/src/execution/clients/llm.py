@@ -150,6 +150,8 @@ async def _first_answer(
     for at, question in enumerate(questions):
         left = len(questions) - at
         seconds = max(0.0, end - loop.time()) / left
+        if at and call.on_delta is not None:
+            call.on_delta("")
         try:
             return _result(question, await ask(question, replace(call, deadline_seconds=seconds), outbound))
         except AgentError as error:

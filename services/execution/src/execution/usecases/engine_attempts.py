@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from execution.domain.walk import Ready, StepKey
 from execution.usecases.engine_definitions import AgentVersion, CredentialError, Definitions
 from execution.usecases.engine_prices import Prices
 from execution.usecases.engine_rows import ClaimedRun, Rows, StepRow, plain
+from execution.usecases.run_texts import TextOf, TextSource
 
 LONGEST_CALL_SECONDS = 3_600.0
 MESSAGE_CHARACTERS = 2_000
@@ -118,11 +120,17 @@ class Attempt:
 class Attempts:
     """Makes attempts: prices and bounds them before the call, makes the call, and counts what it used."""
 
-    def __init__(
-        self, agents: AgentRunner, objects: Objects, rows: Rows, definitions: Definitions, prices: Prices
+    def __init__(  # noqa: PLR0917
+        self,
+        agents: AgentRunner,
+        objects: Objects,
+        rows: Rows,
+        definitions: Definitions,
+        prices: Prices,
+        texts: TextSource | None = None,
     ) -> None:
         self._agents, self._objects, self._rows = agents, objects, rows
-        self._definitions, self._prices = definitions, prices
+        self._definitions, self._prices, self._texts = definitions, prices, texts
 
     async def prepare(self, attempt: Attempt) -> None:
         """What the call may use at most, before it is made; fails the attempt where the step must not be tried."""
@@ -156,7 +164,7 @@ class Attempts:
                     attempt.input = await self.keep(attempt.run, attempt.ready.input)
                 async with asyncio.timeout(attempt.seconds):
                     keys = await self._definitions.credentials_of(attempt.run.organization_id, attempt.agent.spec)
-                    result = await self._agents.run(_call(attempt, attempt.agent, keys))
+                    result = await self._agents.run(_call(attempt, attempt.agent, keys, self._sink(attempt)))
                 _count(attempt, result)
                 await self._accept(attempt, result)
             except TimeoutError:
@@ -217,12 +225,20 @@ class Attempts:
         attempt.played, attempt.output = plain(row["id"]), await self.load(row["output"], row["output_ref"])
         attempt.stored = await self.keep(attempt.run, attempt.output)
 
+    def _sink(self, attempt: Attempt) -> Callable[[str], None] | None:
+        """Where what is written goes; nowhere, unless somebody watches: then nobody is asked to answer bit by bit."""
+        if self._texts is None:
+            return None
+        return self._texts.sink(TextOf(attempt.run.id, *attempt.key, attempt.number))
+
     async def _accept(self, attempt: Attempt, result: AgentResult) -> None:
         attempt.output = result.output
         attempt.stored = await self.keep(attempt.run, result.output)
 
 
-def _call(attempt: Attempt, agent: AgentVersion, credentials: dict[str, str]) -> AgentCall:
+def _call(
+    attempt: Attempt, agent: AgentVersion, credentials: dict[str, str], on_delta: Callable[[str], None] | None
+) -> AgentCall:
     return AgentCall(
         organization_id=attempt.run.organization_id,
         run_id=attempt.run.id,
@@ -236,6 +252,7 @@ def _call(attempt: Attempt, agent: AgentVersion, credentials: dict[str, str]) ->
         max_tokens=attempt.max_tokens,
         traceparent=attempt.run.traceparent,
         credentials=credentials,
+        on_delta=on_delta,
     )
 
 

@@ -26,6 +26,7 @@ from execution.usecases.engine_prices import Prices
 from execution.usecases.engine_rows import FEW, KEYED_PLANS, LEASE_SECONDS, Rows, RunWrite, is_gone
 from execution.usecases.engine_runs import RunInHand, Workshop
 from execution.usecases.engine_writing import LostRunError
+from execution.usecases.run_texts import TextSource
 from spine.stream import keep_running
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Options:
     lanes: int = LANES
     on_ended: Callable[[list[UUID]], None] = lambda _: None
     """Called with runs that have ended or wait: wakes whoever waits for them."""
+    texts: TextSource | None = None
+    """Where what models write goes while they write it."""
 
 
 def engine(options: Options) -> Callable[[Running], Coroutine[Any, Any, None]]:
@@ -136,7 +139,7 @@ class EngineWorker:
     def _workshop(self, rows: Rows) -> Workshop:
         options = self._options
         definitions = Definitions(rows, options.keyring)
-        attempts = Attempts(options.agents, options.objects, rows, definitions, Prices(rows))
+        attempts = Attempts(options.agents, options.objects, rows, definitions, Prices(rows), options.texts)
         self._claims = Batches(rows.claim, lanes=options.lanes)
 
         async def write(writes: Sequence[RunWrite]) -> list[str | None]:

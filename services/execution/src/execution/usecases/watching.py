@@ -6,15 +6,19 @@ end at the same time may be stored in another order, a few seconds before it are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
+
+import orjson
 
 from execution.domain.nodes import SubrunNode
 from execution.domain.runs import FINAL, RunStatus, StepStatus, WaitingFor
 from execution.tables.runs import Run, Step
 from execution.usecases.hindrances import Hindrance
 
+HEARTBEAT_SECONDS = 15.0
+MAX_WATCH_SECONDS = 3600.0
 OVERLAP = timedelta(seconds=5)
 STARTED_ID = "started"
 ENDED_ID = "ended"
@@ -55,6 +59,22 @@ def after(event: WatchEvent, last_event_id: str) -> bool:
         return event.id == ENDED_ID
     seen = _time_of(last_event_id)
     return event.id != last_event_id and (seen is None or (_time_of(event.id) or seen) > seen - OVERLAP)
+
+
+def encode(event: WatchEvent) -> bytes:
+    """One event as it goes over the wire; JSON holds no line breaks."""
+    told = orjson.dumps({"type": event.name, **event.data}, default=str, option=orjson.OPT_UTC_Z)
+    return b"".join((b"id: ", event.id.encode(), b"\nevent: ", event.name.encode(), b"\ndata: ", told, b"\n\n"))
+
+
+def encode_text(piece: Mapping[str, Any]) -> bytes:
+    """A piece of what a model writes, as it goes over the wire: without an id, because it cannot be had again."""
+    told = {
+        "type": "TEXT_MESSAGE_CONTENT", "messageId": f"{piece['node']}.{piece['iteration']}.{piece['attempt']}",
+        "stepName": piece["node"], "iteration": piece["iteration"], "attempt": piece["attempt"], "at": piece["at"],
+        "delta": piece["text"], "isCut": piece["is_cut"],
+    }  # fmt: skip
+    return b"".join((b"event: TEXT_MESSAGE_CONTENT\ndata: ", orjson.dumps(told), b"\n\n"))
 
 
 def _step_id(step: Step) -> str:
