@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
@@ -330,10 +330,19 @@ async def make_engine_stage(servers: Servers) -> AsyncIterator[EngineStage]:
         await runner.cleanup()
 
 
-@contextmanager
-def worker_process(stage: EngineStage) -> Iterator[subprocess.Popen[bytes]]:
+def worker_process(stage: EngineStage) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """A worker that can be killed like a machine that loses power."""
-    script = Path(__file__).with_name("engine_worker.py")
+    return _process(stage, "engine_worker.py")
+
+
+def admission_process(stage: EngineStage) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """An admission that can be killed in the same way."""
+    return _process(stage, "engine_admission.py")
+
+
+@contextmanager
+def _process(stage: EngineStage, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    script = Path(__file__).with_name(name)
     process = subprocess.Popen([sys.executable, str(script), orjson.dumps(asdict(stage.addresses)).decode()])
     try:
         yield process

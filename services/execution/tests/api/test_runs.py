@@ -69,7 +69,7 @@ async def test_a_run_is_accepted_with_its_location(stage: Stage, place: Place) -
     assert run["input"] == {"topic": "rivers"}
     assert run["trace_id"] == TRACEPARENT.split("-")[1]
     found = (await stage.client(caller).get(f"/v1/runs/{run['id']}")).json()
-    assert found == run
+    assert found == run | {"hindrance": {"reason": "turn"}}
 
 
 async def test_either_an_agent_or_an_orchestration(stage: Stage, place: Place) -> None:

@@ -5,24 +5,44 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import orjson
 import pytest
-from services.execution.tests.engine_stage import Definition, EngineStage, Place, make_engine_stage, worker_process
+from services.execution.tests.engine_stage import (
+    Definition,
+    EngineStage,
+    Place,
+    admission_process,
+    make_engine_stage,
+    worker_process,
+)
 
 from execution.clients.dispatch import Line
 from execution.domain.definitions import agent_of
 from execution.domain.flows import Flow, groups_of
 from execution.usecases.admission import Admission, sweeper
-from execution.usecases.flow_admission import Net
+from execution.usecases.flow_admission import Net, enter_groups
 from remit_local.testing import Servers
 
 pytestmark = pytest.mark.anyio
 
 PLACES = """select count(*) from run where flow_since is not null
   and status in ('queued', 'running', 'waiting', 'cancelling')"""
+
+
+ENDED = "select count(*) from run where status = 'completed'"
+
+
+class SilentLine:
+    """A broker that hangs up on whoever publishes."""
+
+    async def waiting(self) -> int:
+        return 0
+
+    async def publish(self, _: Any) -> list[bool]:
+        raise ConnectionResetError
 
 
 @pytest.fixture
@@ -159,6 +179,22 @@ async def test_several_who_admit_at_the_same_time_never_pass_the_limit(engine: E
         assert seen == set(runs)
 
 
+async def test_different_runs_of_a_group_asked_for_at_the_same_time_never_pass_the_limit(engine: EngineStage) -> None:
+    """Each asks for runs of its own, so that no lock of a row keeps them apart."""
+    place = await engine.place()
+    what = await flowing(engine, place, "{concurrency: {limit: 1, key: input.who}}")
+    connections = [await sweeper(engine.addresses, "test") for _ in range(4)]
+    for turn in range(15):
+        asked = [[await queue(engine, place, what, {"who": f"{turn}.{who}"}) for who in range(5)] for _ in connections]
+        pairs = zip(connections, asked, strict=True)
+        entered = await asyncio.gather(*(enter_groups(one, ([30] * 5, run_ids)) for one, run_ids in pairs))
+        assert [len(ready) for ready, _ in entered if ready] == [5]
+        rows = await engine.database.sql("select flow_group from run where flow_since is not null")
+        assert len(rows) == len({row["flow_group"] for row in rows}) == 5 * (turn + 1)
+    for connection in connections:
+        connection.terminate()
+
+
 async def test_a_run_that_waits_keeps_its_place_and_goes_on_without_asking(engine: EngineStage) -> None:
     place = await engine.place()
     what = await flowing(engine, place, "{concurrency: {limit: 1}, rate: {limit: 1, seconds: 3600, burst: 2}}")
@@ -280,6 +316,25 @@ async def test_a_message_of_a_run_that_was_not_let_in_starts_nothing(engine: Eng
     assert (await engine.run(run_id))["status"] == "queued"
 
 
+async def test_what_was_let_in_and_never_sent_keeps_its_place_and_is_sent_again(engine: EngineStage) -> None:
+    place = await engine.place()
+    what = await flowing(engine, place, "{concurrency: {limit: 1}, rate: {limit: 100, seconds: 1, burst: 5}}")
+    first, second = [await queue(engine, place, what) for _ in range(2)]
+    connection = await sweeper(engine.addresses, "test")
+    with pytest.raises(ConnectionResetError):
+        await Admission(engine.addresses).admit(connection, cast("Line", SilentLine()))
+    connection.terminate()
+    assert await admitted(engine) == {first}
+    async with rounds(engine) as admit:  # one who knows nothing of it
+        await until_still(admit)
+    assert await admitted(engine) == {first}
+    engine.worker()
+    engine.spawn(Admission(engine.addresses).run())
+    ends = [await engine.ended(run_id) for run_id in (first, second)]
+    assert [run["status"] for run in ends] == ["completed"] * 2
+    assert ends[0]["completed_at"] <= ends[1]["flow_since"]
+
+
 @pytest.mark.seconds(120)
 async def test_killed_workers_and_admissions_neither_pass_the_limit_nor_leave_anybody(engine: EngineStage) -> None:
     place = await engine.place()
@@ -298,13 +353,14 @@ async def test_killed_workers_and_admissions_neither_pass_the_limit_nor_leave_an
     engine.agents.behaviours["one"] = count
     what = await flowing(engine, place, "{concurrency: {limit: 2}}")
     runs = [await queue(engine, place, what) for _ in range(30)]
-    for _ in range(3):
-        with worker_process(engine):
-            admission = engine.spawn(Admission(engine.addresses).run())
-            await asyncio.sleep(1.0)
-            admission.cancel()  # in whatever it was doing; its connection is gone like that of a dead process
-            await asyncio.gather(admission, return_exceptions=True)
-            assert await engine.database.value(PLACES) <= 2
+    for _ in range(4):
+        before = await engine.database.value(ENDED)
+        with worker_process(engine), admission_process(engine):  # both are killed without a word
+            async with asyncio.timeout(20):
+                while await engine.database.value(ENDED) < before + 3:
+                    await asyncio.sleep(0.01)
+                    assert await engine.database.value(PLACES) <= 2
+    assert await engine.database.value(ENDED) < len(runs)
     engine.worker()
     engine.spawn(Admission(engine.addresses).run())
     for run_id in runs:
