@@ -147,6 +147,7 @@ def run(
 ) -> tuple[Finished, dict[StepKey, Outcome]]:
     """Follow a run to its end, some ready steps at a time, crashing and repeating on the way."""
     completed: dict[StepKey, Outcome] = {}
+    offered: set[StepKey] = set()
     for _ in range(MAX_STEPS + 1):
         plan = next_work(graph, input, completed)
         remembered = list(completed.items())
@@ -157,7 +158,10 @@ def run(
             assert key not in completed
             completed[key] = Outcome(StepStatus.SKIPPED)
         if plan.finished is not None:
+            # Policy counts on it: a run that completes leaves no question open, for it has answered or skipped each.
+            assert plan.finished.status is not RunStatus.COMPLETED or offered <= completed.keys()
             return plan.finished, completed
+        offered |= {StepKey(step.node.id, step.iteration) for step in plan.ready}
         assert next_work(graph, input, completed)[:2] == plan[:2]
         assert plan.ready
         assert len({(step.node.id, step.iteration) for step in plan.ready}) == len(plan.ready)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import UUID
 
@@ -90,6 +91,8 @@ async def test_approved_it_is_decided_again_and_queued_once(stage: Stage, place:
     row = await answer(stage, place, run, wanted, "approved")
     assert (row["status"], row["waiting_for"], row["waiting_since"]) == ("queued", None, None)
     assert row["decision_id"] != UUID(wanted["approval_id"])
+    assert json.loads(row["decision"])["obligations"] == [{"set": {"run.max_tokens": 500}}]  # approved, not lifted
+    assert json.loads(row["limits"])["max_tokens"] == 500
     assert await answer(stage, place, run, wanted, "approved") == row
     told = await stage.types(place.organization_id)
     assert told.count("run.queued.v1") == 1
@@ -209,6 +212,12 @@ async def test_another_gate_that_appeared_meanwhile_asks_anew(stage: Stage, plac
     asked = [body["data"]["approvals"] for body in await stage.bodies(place.organization_id) if "wait" in body["type"]]
     assert [each[0]["rule_name"] for each in asked] == ["four-eyes", "six-eyes"]
     assert asked[1][0]["approval_id"] == str(row["decision_id"]) != wanted["approval_id"]
+    row = await answer(stage, place, run, asked[1][0], "approved")
+    assert row["status"] == "queued"  # the first gate does not ask again
+    assert (
+        json.loads(row["limits"])["max_tokens"]
+        == json.loads(row["decision"])["obligations"][0]["set"]["run.max_tokens"]
+    )
 
 
 async def test_what_is_gone_meanwhile_does_not_start(stage: Stage, place: Place) -> None:
