@@ -21,12 +21,13 @@ async def make(stage: Stage, home: Home, name: str, **fields: object) -> Workspa
 
 async def test_others_are_told_all_they_obey(stage: Stage, home: Home) -> None:
     source = home.workspace_id
-    made = await make(stage, home, "live", promotion_from=source, retention_days=365, max_agents=3, pii_allowed=True)
+    fields = {"promotion_from": source, "retention_days": 365, "max_agents": 3, "pii_allowed": True}
+    made = await make(stage, home, "live", **fields, required_approvers=["operator"])
     fact = (await stage.facts(WorkspaceCreated, organization_id=home.id))[-1]
     assert fact.data == {
         "workspace_id": str(made.id), "version": 1, "name": "live", "environment_type": "staging", "status": "active",
         "max_agents": 3, "max_concurrent_executions": 64, "promotion_from": str(source),
-        "requires_approval": False, "pii_allowed": True, "encryption_required": False, "retention_days": 365,
+        "requires_approval": False, "required_approvers": ["operator"], "pii_allowed": True, "encryption_required": False, "retention_days": 365,
     }  # fmt: skip
 
 
