@@ -14,6 +14,11 @@ before: {agent: payer}
 approvers: {roles: [org_owner]}
 bind: [topic]
 """
+ASKS_NOBODY = """apiVersion: agent/v1
+kind: llm
+model: {provider: embedded}
+instructions: Say something.
+"""
 GATE = """apiVersion: policy/v1
 type: abac
 rules:
@@ -144,7 +149,7 @@ async def test_a_promotion_is_done_once_a_person_has_approved(desk: Desk) -> Non
     town, send = desk.town, desk.town.traffic.send
     admin = (await send("POST", "/v1/api-keys", desk.owner, {"name": "an admin's", "role": "org_admin"}))["api_key"]
     worker = (await town.ask("GET", "/v1/agents?name=worker", desk.owner)).json["items"][0]
-    body = {"name": "promoted", "config_yaml": worker["config_yaml"], "workspace": worker["workspace_id"]}
+    body = {"name": "promoted", "config_yaml": ASKS_NOBODY, "workspace": worker["workspace_id"]}
     agent = await send("POST", "/v1/agents", desk.owner, body)
     given = {
         "environment_type": "staging",
@@ -179,9 +184,12 @@ async def test_a_promotion_is_done_once_a_person_has_approved(desk: Desk) -> Non
         copy = (await town.ask("GET", f"/v1/agents/{told['promoted_agent_id']}", desk.owner)).json
         assert (copy["workspace_id"], copy["name"], copy["current_version"]) == (place["id"], "promoted", "1.0.0")
     finally:
+        # The town is everybody's: an agent in a workspace that is gone, or a second workspace, is in others' way.
         await town.ask("DELETE", f"/v1/workspaces/{place['id']}", desk.owner)
 
         async def gone() -> bool:
             return bool((await town.ask("POST", path, desk.owner, wanted)).status == 404)
 
         await until(gone, "the workspace is gone")
+        for left in (await town.ask("GET", "/v1/agents?name=promoted", desk.owner)).json["items"]:
+            await town.ask("DELETE", f"/v1/agents/{left['id']}", desk.owner)
