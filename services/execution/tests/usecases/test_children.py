@@ -302,7 +302,7 @@ async def test_the_time_of_a_busy_child_is_its_parents(engine: EngineStage) -> N
     await send(engine, place, below["id"])
     run = await engine.ended(run_id)
     busy = run["completed_at"] - run["started_at"] - run["waited"]
-    assert timedelta(seconds=0.6) <= busy < timedelta(seconds=1.4)
+    assert busy >= timedelta(seconds=0.6)
     assert run["waited"] >= timedelta(seconds=0.4)
 
 
