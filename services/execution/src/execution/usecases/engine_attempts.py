@@ -265,7 +265,7 @@ def _most_asked(agent: AgentVersion, content: bytes) -> int:
 
 
 def _count(attempt: Attempt, used: AgentResult | AgentError) -> None:
-    """Book the tokens at the price of the model that used them."""
+    """Count the tokens, and what they cost at the price of the model that used them."""
     if (used.provider, used.model) in attempt.prices:
         attempt.asked = used.provider, used.model
     calls = used.calls or ((used.input_tokens, used.output_tokens),)
