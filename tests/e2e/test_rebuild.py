@@ -23,6 +23,8 @@ class Projection:
     table: str
     columns: str
     owners: tuple[tuple[str, str], ...]
+    living: str = "true"
+    """Which rows the owner still has: of what it has deleted, only the stream tells."""
 
     @property
     def name(self) -> str:
@@ -33,7 +35,7 @@ _KEYS = "id, organization_id, user_id, key_prefix, secret_sha256, role, scopes, 
 _WORKSPACES = "id, organization_id, name, environment_type, status, max_agents, retention_days, version"
 _RULES = "organization_id, status, status_version, bundle_version, bundle_source"
 PROJECTIONS = (
-    Projection("execution", "workspace", _WORKSPACES, (("identity", "workspace"),)),
+    Projection("execution", "workspace", _WORKSPACES, (("identity", "workspace"),), "status <> 'deleted'"),
     Projection("execution", "subscription", "organization_id, version", (("billing", "subscription"),)),
     Projection("gateway", "api_key", _KEYS, (("identity", "api_key"),)),
     Projection("gateway", "known_user", "id, organization_id, role, status, version", (("identity", "user"),)),
@@ -51,7 +53,7 @@ rules:
 
 
 async def _rows(town: Town, projection: Projection) -> list[tuple[Any, ...]]:
-    statement = f"select {projection.columns} from {projection.table} order by 1, 2"
+    statement = f"select {projection.columns} from {projection.table} where {projection.living} order by 1, 2"
     return [tuple(row) for row in await town.platform.query(projection.service, statement)]
 
 

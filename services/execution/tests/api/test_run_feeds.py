@@ -266,7 +266,8 @@ async def stays(stage: Stage, statement: str) -> bool:
 
 
 async def test_a_watcher_of_nothing_asks_the_database_nothing(stage: Stage, place: Place, relay: Relay) -> None:
-    asked = "select max(query_start) from pg_stat_activity where application_name = 'remit-execution'"
+    asked = """select max(query_start) from pg_stat_activity
+    where datname = current_database() and application_name = 'remit-execution'"""
     async with watching(stage, place.caller()) as watch:
         # What earlier tests have left may still be under way: of several whiles, one is still.
         assert any([await stays(stage, asked) for _ in range(4)])
