@@ -91,7 +91,6 @@ def downgrade() -> None:
     _run([
         f"revoke select (organization_id, status) on organization_rules from {SWEEP}",
         f"drop policy {RULES} on organization_rules",
-        f"revoke select (status) on workspace from {SWEEP}",
         "drop trigger run_flow_change on run", "drop function flow_note_change(), flow_limits(uuid, text, uuid)",
         "drop table flow_pace, flow_change",
         "drop index run_held_pace_idx, run_held_place_idx, run_place_idx, run_open_idx",

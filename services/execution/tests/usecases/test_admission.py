@@ -150,7 +150,7 @@ async def test_what_the_broker_lost_is_dispatched_again(engine: EngineStage) -> 
     connection, line = await sweeper(engine.addresses, "test"), await open_line(engine)
     admission = Admission(engine.addresses)
     kept = Candidate(place.organization_id, place.workspace_id, 30, other, 0)
-    admission._dispatched[other] = kept  # noqa: SLF001  (what it believes to be on the queue)
+    admission.dispatched[other] = kept
     await engine.database.sql("update run set dispatched_at = now() - interval '5 min' where id = $1", other)
     await admission.admit(connection, line)
     assert (await engine.ended(other))["status"] == "completed"
@@ -194,5 +194,19 @@ async def test_behind_full_hands_only_a_few_wait_on_the_queue(engine: EngineStag
     assert await line.waiting() == READY + 10
     admission.ahead = 1_000  # there is room for more ahead, but nobody takes what is there
     assert await admission.admit(connection, line) == 0
+    connection.terminate()
+    await line.close()
+
+
+async def test_the_next_turn_of_a_run_does_not_stand_in_its_own_way(engine: EngineStage) -> None:
+    """It was claimed, waited and was answered between two rounds: what is remembered of its last turn is over."""
+    place = await engine.place(max_concurrent_executions=1)
+    run_id = await engine.queue_run(place, await engine.agent(place, "one"), 1, token=1)
+    admission = Admission(engine.addresses)
+    admission.dispatched[run_id] = Candidate(place.organization_id, place.workspace_id, 30, run_id, 0)
+    connection = await sweeper(engine.addresses, "test")
+    line = await Line.open(engine.servers.amqp_url, queue=engine.queue)
+    assert await admission.admit(connection, line) == 1
+    assert admission.dispatched[run_id].token == 1
     connection.terminate()
     await line.close()

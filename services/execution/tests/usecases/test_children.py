@@ -325,3 +325,112 @@ async def test_a_run_that_calls_itself_goes_in_the_place_that_it_has(engine: Eng
     assert (run["status"], run["output"]) == ("completed", {"said": {"n": 0}, "step": "done"})
     (below,) = await children_of(engine, run_id)
     assert below["flow_group"] is None
+
+
+async def test_what_is_under_way_behind_a_failure_is_ended_and_counted(engine: EngineStage) -> None:
+    """A map that fails by its first item: its other children are stopped, and the call of another branch is on record."""
+    both = """pattern: graph
+nodes:
+  - {id: lost, agent: broken}
+  - {id: call, agent: slow}
+  - {id: child, orchestration: child}
+  - {id: sum, agent: echo}
+edges: [{from: lost, to: sum}, {from: call, to: sum}, {from: child, to: sum}]
+"""
+    gate = asyncio.Event()
+
+    async def broken(_: dict[str, Any]) -> int:
+        await gate.wait()
+        return 400
+
+    engine.agents.behaviours |= {"broken": broken, "slow": forever}
+    _, run_id = await family(engine, both, WAITING, "go", ("echo", "broken", "slow"))
+    work(engine)
+    below = await a_child(engine, run_id, "waiting")
+    gate.set()
+    assert (await engine.ended(run_id))["status"] == "failed"
+    assert (await engine.ended(below["id"], 12))["status"] == "cancelled"
+    steps = {step["node"]: step["status"] for step in await engine.steps(run_id)}
+    assert steps == {"lost": "failed", "call": "skipped", "child": "skipped"}
+    assert (await engine.kinds(run_id))[-1] == "run.failed"
+
+
+async def test_cancelling_a_parent_that_is_queued_stops_its_children(engine: EngineStage) -> None:
+    both = """pattern: graph
+nodes:
+  - {id: go, signal: {name: go}}
+  - {id: child, orchestration: child}
+  - {id: sum, agent: echo}
+edges: [{from: go, to: sum}, {from: child, to: sum}]
+"""
+    place, run_id = await family(engine, both, WAITING, "go")
+    work(engine)
+    below = await a_child(engine, run_id, "waiting")
+    await engine.until(run_id, lambda run: run["status"] == "waiting")
+    await engine.database.sql("update workspace set max_concurrent_executions = 0")
+    await send(engine, place, run_id)
+    assert (await engine.run(run_id))["status"] == "queued"
+    async with engine.unit(place) as uow:
+        await runs.cancel_run(uow, run_id, reason="enough")
+    assert (await engine.ended(below["id"], 12))["status"] == "cancelled"
+
+
+async def test_a_child_beside_one_that_cannot_be_had(engine: EngineStage) -> None:
+    both = "pattern: parallel\nbranches: [{id: a, orchestration: child}, {id: b, orchestration: gone}]\n"
+    place = await engine.place()
+    echo = await engine.agent(place, "echo")
+    below = await engine.orchestration(place, CHILD, echo=echo)
+    what = await engine.orchestration(place, both, child=below, gone=below)
+    del what.pins["gone"]
+    run_id = await engine.queue_run(place, what, "go")
+    work(engine)
+    run = await engine.ended(run_id)
+    assert (run["status"], run["error_code"]) == ("failed", "definition_gone")
+    assert [(step["node"], step["status"]) for step in await engine.steps(run_id)] == [
+        ("a", "skipped"), ("b", "failed"),
+    ]  # fmt: skip
+    await asyncio.sleep(0.5)
+    assert await children_of(engine, run_id) == []
+
+
+async def test_a_step_of_a_child_counts_once_however_often_it_is_tried(engine: EngineStage) -> None:
+    tries = []
+
+    async def flaky(question: dict[str, Any]) -> Any:
+        tries.append(question)
+        return 503 if len(tries) < 3 else {"ok": True}
+
+    engine.agents.behaviours["flaky"] = flaky
+    child = "pattern: sequential\nsteps: [{id: inner, agent: flaky, retry: {max: 3, base: 10ms}}]\n"
+    parent = PARENT.replace("  - {id: before, agent: echo}\n", "").replace("${steps.before.output}", "x")
+    _, run_id = await family(engine, f"{parent}limits: {{max_steps: 3}}\n", child, "go", ("echo", "flaky"))
+    work(engine)
+    assert (await engine.ended(run_id))["status"] == "completed"
+    assert orjson.loads((await engine.steps(run_id))[0]["child_used"])["steps"] == 1
+
+
+async def test_how_deep_a_child_may_go_it_says_of_itself(engine: EngineStage) -> None:
+    place = await engine.place()
+    below = echo = await engine.agent(place, "echo")
+    child = await engine.orchestration(place, CHILD, echo=below)
+    for _ in range(4):  # each of them may have no more than one run below it
+        child = await engine.orchestration(place, f"{PARENT}limits: {{max_depth: 1}}\n", echo=echo, child=child)
+    top = await engine.orchestration(place, f"{PARENT}limits: {{max_depth: 9}}\n", echo=echo, child=child)
+    run_id = await engine.queue_run(place, top, "go")
+    work(engine)
+    run = await engine.ended(run_id)
+    assert run["error_code"] == "child_failed"
+    deep = await engine.database.sql("select depth, error_code from run where error_code = 'max_depth'")
+    assert [tuple(row) for row in deep] == [(2, "max_depth")]
+
+
+async def test_a_child_that_cannot_be_looked_after_keeps_no_other_waiting(engine: EngineStage) -> None:
+    """Its input is an object that is not there: the child of another run starts all the same."""
+    _, lost = await family(engine, PARENT, value="go")
+    engine.worker()
+    await engine.until(lost, lambda run: run["status"] == "waiting")
+    await engine.database.sql("update step set input = null, input_ref = 'nowhere' where kind = 'subrun'")
+    _, run_id = await family(engine, PARENT, value="go")
+    engine.children()
+    assert (await engine.ended(run_id))["status"] == "completed"
+    assert await children_of(engine, lost) == []

@@ -300,3 +300,25 @@ async def test_a_worker_that_is_killed_beside_a_wait_leaves_it_to_the_next(engin
     assert (run["status"], run["step_count"]) == ("completed", 4)
     steps = [(step["node"], step["attempt"], step["status"]) for step in await engine.steps(run_id)]
     assert sorted(steps) == [(name, 1, "completed") for name in ("after", "paid", "slow", "sum")]
+
+
+async def test_answers_that_come_while_the_run_is_queued_are_taken_up(engine: EngineStage) -> None:
+    both = """pattern: graph
+nodes:
+  - {id: one, approval: {approvers: {roles: [operator]}}}
+  - {id: two, approval: {approvers: {roles: [operator]}}}
+  - {id: sum, agent: echo}
+edges: [{from: one, to: sum}, {from: two, to: sum}]
+"""
+    place, run_id = await start(engine, both, {"amount": 1})
+    engine.worker()
+    await waiting(engine, run_id)
+    facts = [fact for fact in await engine.facts(run_id) if fact["type"] == "execution.run.wait_started.v1"]
+    wanted = [dict(each) for fact in facts for each in fact["data"]["approvals"]]
+    await engine.database.sql("update workspace set max_concurrent_executions = 0")
+    for each in wanted:
+        answer = decided(each, run_id, "approved")
+        await do(engine, place, lambda uow, answer=answer: approvals.answer_approval(uow, answer))
+    assert [step["status"] for step in await engine.steps(run_id)] == ["completed", "completed"]
+    await engine.database.sql("update workspace set max_concurrent_executions = 9")
+    assert (await engine.ended(run_id))["status"] == "completed"

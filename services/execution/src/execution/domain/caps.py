@@ -47,6 +47,11 @@ def promise(parent: Limits, spent: Usage, wish: Wish, *, sharing: int, may_wait:
     )
 
 
+def below(limits: Limits, depth: int) -> Limits:
+    """The limits of a definition that runs so deep: how many runs may be below it, it says of itself."""
+    return limits if limits.max_depth is None else replace(limits, max_depth=limits.max_depth + depth)
+
+
 def used_by(limits: Limits) -> Usage:
     """What somebody with these limits may use; what is unlimited there is so in the whole tree, and counted nowhere."""
     return Usage(

@@ -23,6 +23,7 @@ SWEEP_SECONDS = 5.0
 AGAIN_SECONDS = 0.5
 """How soon what could not be done is tried again."""
 AT_ONCE = 8
+MOST_IN_VAIN = 2_000
 CLOCK = "execution.clock"
 log = logger(part="children")
 
@@ -45,7 +46,7 @@ class _Keeper:
         self._places = asyncio.Semaphore(AT_ONCE)
 
     async def forever(self) -> None:
-        """Do what is due, again and again; what could not be done does not keep the rest waiting."""
+        """Do what is due, again and again; what could not be done comes again after all that can."""
         in_vain: list[UUID] = []
         while True:
             async with self._running.units.begin(Caller.system(NOBODY, CLOCK)) as uow:
@@ -53,8 +54,8 @@ class _Keeper:
             done = await asyncio.gather(*(self._look_after(each) for each in due))
             if any(done):
                 self._signals.queued()
-            in_vain = [each.step_id for each, was_done in zip(due, done, strict=True) if not was_done]
-            if not any(done):
+            in_vain += [each.step_id for each, was_done in zip(due, done, strict=True) if not was_done]
+            if not due or len(in_vain) > MOST_IN_VAIN:
                 await self._signals.wait_for_children(AGAIN_SECONDS if in_vain else SWEEP_SECONDS)
                 in_vain = []
 

@@ -163,7 +163,7 @@ class Admission:
 
     addresses: Addresses
     ahead: int = AHEAD
-    _dispatched: dict[UUID, Candidate] = field(default_factory=dict)
+    dispatched: dict[UUID, Candidate] = field(default_factory=dict)
     """On the queue and, when last seen, not claimed."""
     _net: Net = field(default_factory=Net)
     _places_at: float = 0.0
@@ -192,7 +192,7 @@ class Admission:
             await connection.add_listener(channel, lambda *_: stir.set())
         # Whoever admitted before us may have been killed between its commit and the broker's answer.
         found = [Candidate(*row) for row in await connection.fetch(_DISPATCHED)]
-        self._dispatched = {one.id: one for one in found}
+        self.dispatched = {one.id: one for one in found}
         await self._publish(connection, line, found)
         clock = asyncio.get_running_loop().time
         while not line.lost.is_set():
@@ -200,7 +200,7 @@ class Admission:
             started = clock()
             await self._spread_net(connection, started)
             if not await self.admit(connection, line):
-                await _first(stir, line.lost, seconds=BUSY_POLL_SECONDS if self._dispatched else POLL_SECONDS)
+                await _first(stir, line.lost, seconds=BUSY_POLL_SECONDS if self.dispatched else POLL_SECONDS)
             await asyncio.sleep(started + PACE_SECONDS - clock())  # a lone run after a rest is not delayed
         raise ConnectionError("the broker hung up")
 
@@ -216,8 +216,8 @@ class Admission:
     async def admit(self, connection: Any, line: Line) -> int:
         """One round; returns how many runs it has put on the queue or aside."""
         await self._look_after(connection, line)
-        count = self.ahead - len(self._dispatched)
-        if self._dispatched:
+        count = self.ahead - len(self.dispatched)
+        if self.dispatched:
             count = min(count, READY - await line.waiting())
         if count <= 0:
             return 0
@@ -232,7 +232,7 @@ class Admission:
             entered, aside = await enter_groups(connection, _keys(grouped))
             taken |= entered
         ready = [one for one in chosen if one.id in taken]
-        self._dispatched.update((one.id, one) for one in ready)
+        self.dispatched.update((one.id, one) for one in ready)
         await self._publish(connection, line, ready)
         return len(ready) + aside
 
@@ -242,8 +242,8 @@ class Admission:
         if rows[0]["is_due"]:
             await free_groups(connection)
             rows = await connection.fetch(_BACKLOG, count)
-        waiting = Counter(one.workspace_id for one in self._dispatched.values())
-        loads = Counter(one.organization_id for one in self._dispatched.values())
+        waiting = Counter(one.workspace_id for one in self.dispatched.values())
+        loads = Counter(one.organization_id for one in self.dispatched.values())
         backlog, seen = [], set()
         for row in rows:
             if row["id"] is None:
@@ -264,12 +264,14 @@ class Admission:
 
     async def _look_after(self, connection: Any, line: Line) -> None:
         """Forget what was claimed or cancelled, and dispatch again what nobody has claimed for long."""
-        if not self._dispatched:
+        if not self.dispatched:
             return
-        rows = await connection.fetch(_STANDING, *_keys(self._dispatched.values()), ORPHANED_SECONDS)
-        queued = {row["id"] for row in rows if row["status"] == "queued"}
-        self._dispatched = {run_id: one for run_id, one in self._dispatched.items() if run_id in queued}
-        orphans = [self._dispatched[row["id"]] for row in rows if row["id"] in queued and row["is_orphaned"]]
+        rows = await connection.fetch(_STANDING, *_keys(self.dispatched.values()), ORPHANED_SECONDS)
+        # A newer token is another turn of the run: what stands here of it is over.
+        mine = {run_id: one.token for run_id, one in self.dispatched.items()}
+        queued = {row["id"] for row in rows if row["status"] == "queued" and row["token"] == mine[row["id"]]}
+        self.dispatched = {run_id: one for run_id, one in self.dispatched.items() if run_id in queued}
+        orphans = [self.dispatched[row["id"]] for row in rows if row["id"] in queued and row["is_orphaned"]]
         if orphans:
             log.warning("dispatched again", runs=len(orphans))
             await connection.execute(_AGAIN.format(when="now()"), *_keys(orphans))
@@ -282,7 +284,7 @@ class Admission:
         if lost:
             await connection.execute(_AGAIN.format(when="null"), *_keys(lost))
             for one in lost:
-                self._dispatched.pop(one.id, None)
+                self.dispatched.pop(one.id, None)
 
 
 async def sweeper(addresses: Addresses, what: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import timedelta
 
 from sqlalchemy import select
 
@@ -35,7 +36,7 @@ async def answer_approval(uow: UnitOfWork, fact: ApprovalState) -> None:
     if run is not None and fact.step_id is None:
         await _answer_gate(uow, run, fact)
         return
-    if run is None or run.status not in (RunStatus.WAITING, RunStatus.RUNNING):
+    if run is None or run.status not in (RunStatus.WAITING, RunStatus.RUNNING, RunStatus.QUEUED):
         return
     waiting = await find_approval_wait(uow, run, fact.step_id)
     if waiting is not None:
@@ -95,7 +96,7 @@ async def _start(uow: UnitOfWork, run: Run) -> None:
     run.limits = asdict(Limits(**run.limits).tightened(Limits.of_decision(decision.limits())))
     if decision.approval is None:
         queue_again(uow, run)
-        run.queued_at = uow.now
+        run.queued_at, run.waited = uow.now, timedelta(0)  # its own time has not begun
     run.updated_at, run.version = uow.now, run.version + 1
     announce_run(uow, run)
 

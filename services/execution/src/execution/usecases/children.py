@@ -6,15 +6,14 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from chassis.caller import Caller
 from chassis.errors import RefusalError
 from chassis.objects import Objects, read_payload
 from chassis.rules import Rules
 from chassis.uow import UnitOfWork
-from execution.domain.caps import told_limits, told_usage, total, usage_of, used_by
-from execution.domain.nodes import SubrunNode
+from execution.domain.caps import below, told_limits, told_usage, total, usage_of, used_by
 from execution.domain.runs import FINAL, Limits, RunStatus, StepStatus, Usage
 from execution.tables.runs import Run, Step
 from execution.usecases.run_subjects import find_subject
@@ -45,23 +44,33 @@ async def find_due(uow: UnitOfWork, without: list[UUID]) -> list[Due]:
 async def look_after_child(uow: UnitOfWork, due: Due, *, rules: Rules, objects: Objects) -> bool:
     """Do for a step what its child needs now; whether there was anything to do. Doing it again changes nothing."""
     parent = await uow.find(Run, due.run_id, lock=True)
-    if parent is None:
-        return False
-    step: Step | None = await uow.first(steps_of_run(parent).where(Step.id == due.step_id).with_for_update())
-    if step is None:
-        return False
+    step: Step | None = None
+    if parent is not None:
+        step = await uow.first(steps_of_run(parent).where(Step.id == due.step_id).with_for_update())
+    if parent is None or step is None:
+        return await _forget(uow, due)
     child = None if step.child_run_id is None else await uow.find(Run, step.child_run_id, lock=True)
+    if parent.status in FINAL and step.status == StepStatus.WAITING:
+        step.status, step.completed_at = StepStatus.SKIPPED, uow.now
     if step.status != StepStatus.WAITING:
         return await _let_go(uow, step, child)
     if child is None:
-        if parent.status in FINAL or parent.status == RunStatus.CANCELLING:
-            return False
+        if parent.status == RunStatus.CANCELLING:
+            return False  # whoever holds it lets go of the step, too
         await _start(uow, parent, step, rules=rules, objects=objects)
         return True
     if child.status in FINAL:
         await _tell(uow, parent, step, child, objects)
         return True
     return False
+
+
+async def _forget(uow: UnitOfWork, due: Due) -> bool:
+    """The parent is gone with its retention: there is nobody to tell."""
+    of = (Run.organization_id == due.organization_id) & (Run.parent_run_id == due.run_id)
+    untold = update(Run).where(of, Run.parent_step_id == due.step_id, Run.parent_told.is_(False))
+    await uow.execute(untold.values(parent_told=True))
+    return True
 
 
 async def _start(uow: UnitOfWork, parent: Run, step: Step, *, rules: Rules, objects: Objects) -> None:
@@ -101,7 +110,7 @@ async def _start(uow: UnitOfWork, parent: Run, step: Step, *, rules: Rules, obje
 async def _attach(uow: UnitOfWork, run: Run, parent: Run, step: Step, limits: Limits) -> None:
     """Make a run that is about to start the child that the step waits for."""
     run.parent_run_id, run.parent_step_id, run.root_run_id = parent.id, step.id, parent.root_run_id
-    run.limits = told_limits(Limits(**run.limits).tightened(limits))
+    run.limits = told_limits(below(Limits(**run.limits), run.depth).tightened(limits))
     run.deadline_at, run.plays_writes = parent.deadline_at, parent.plays_writes
     if run.flow_group is not None and await _is_within(uow, parent, run.flow_group):
         run.flow_group = None
@@ -156,15 +165,18 @@ async def _settle(uow: UnitOfWork, step: Step, child: Run | None) -> None:
         step.child_used = _NOTHING
         return
     child.parent_told = True
-    below = await uow.all(steps_of_run(child).where(Step.kind == SubrunNode.kind))
+    columns = (Step.status, Step.will_retry, Step.child, Step.child_used)
+    steps = await uow.execute(steps_of_run(child).with_only_columns(*columns))
     own = Usage(
-        cost_usd_micros=child.cost_usd_micros, tokens=child.input_tokens + child.output_tokens, steps=child.step_count
+        cost_usd_micros=child.cost_usd_micros,
+        tokens=child.input_tokens + child.output_tokens,
+        steps=sum(1 for each in steps if each.status != StepStatus.SKIPPED and not each.will_retry),
     )
-    step.child_used = told_usage(total(own, *(_used(each) for each in below)))
+    step.child_used = told_usage(total(own, *(_used(each) for each in steps)))
 
 
-def _used(step: Step) -> Usage:
-    """What a child that is over has used; one that is not may still use all that it was promised."""
+def _used(step: Any) -> Usage:
+    """What the child that a step is has used; one that is not over may still use all that it was promised."""
     if step.child_used is not None:
         return usage_of(step.child_used)
     return used_by(Limits(**step.child["limits"])) if step.child is not None else Usage()

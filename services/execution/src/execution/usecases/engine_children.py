@@ -13,7 +13,7 @@ from typing import NamedTuple
 import orjson
 
 from chassis.errors import RefusalError
-from execution.domain.caps import Wish, promise, told_limits, used_by
+from execution.domain.caps import Wish, below, promise, told_limits, used_by
 from execution.domain.nodes import SubrunNode
 from execution.domain.runs import Limits, StepStatus, StopReason, Usage, WaitingFor
 from execution.domain.walk import Outcome, Ready, StepKey
@@ -94,7 +94,8 @@ class Children:
         """What the child may use; None: nothing before another has ended."""
         seconds = [version.limits.timeout_seconds, node.timeout_seconds, seconds_left]
         timeout = min((each for each in seconds if each is not None), default=None)
-        wish = Wish(replace(version.limits, timeout_seconds=timeout), version.most_steps)
+        own = below(version.limits, self.run.depth + 1)
+        wish = Wish(replace(own, timeout_seconds=timeout), version.most_steps)
         return promise(self.caps.limits, spent, wish, sharing=sharing, may_wait=bool(self.caps.promised))
 
     async def _ask(

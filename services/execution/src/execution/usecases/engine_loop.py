@@ -164,6 +164,8 @@ class EngineWorker:
         if held is not None:
             if held.delivery.line.lost.is_set():
                 held.delivery = delivery  # the broker gave us again what we never let go of
+            elif delivery.dispatch.token >= held.run.token:
+                held.following.append(delivery)  # the run's next turn: it was let go, and answered at once
             else:
                 delivery.done()
         elif run_id in self._claiming:
@@ -189,6 +191,8 @@ class EngineWorker:
             self._take(shop, other)
         if held is not None:
             await self._work_on(held)
+            for other in held.following:
+                self._take(shop, other)
         elif failed:
             await asyncio.sleep(RETURN_SECONDS)
             delivery.back()
@@ -252,7 +256,7 @@ class EngineWorker:
                 held.lose()
             elif status == RunStatus.CANCELLING:
                 held.stop(StopReason.CANCELLED)
-            elif answers != held.run.answers:
+            elif answers != held.heard:
                 held.hear(answers)
 
     def _release_old(self, held: list[RunInHand], now: float) -> None:

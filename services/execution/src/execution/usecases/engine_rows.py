@@ -251,6 +251,10 @@ class RunWrite:
     steps: list[StepRow] = field(default_factory=list)
     facts: list[FactRow] = field(default_factory=list)
 
+    def put(self, row: StepRow) -> None:
+        """Add what has become of a step, in place of what this write says of it already."""
+        self.steps = [*(other for other in self.steps if other.id != row.id), row]
+
     def run_values(self) -> tuple[Any, ...]:
         """The run's part, in the order of the statement's arrays."""
         run = self.run

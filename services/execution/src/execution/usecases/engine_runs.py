@@ -38,7 +38,7 @@ from execution.usecases.engine_children import Children
 from execution.usecases.engine_definitions import DefinitionGoneError, Definitions
 from execution.usecases.engine_rows import ClaimedRun, Rows, RunWrite, StepRow, bare_step
 from execution.usecases.engine_waits import Waits
-from execution.usecases.engine_writing import LostRunError, Writer
+from execution.usecases.engine_writing import AnsweredMeanwhileError, LostRunError, Writer
 
 MAX_TAKEOVERS = 5
 """So many workers in a row may lose a run without any progress; the next one gives it up."""
@@ -82,6 +82,10 @@ class RunInHand:
         self._waits = Waits(run, shop.attempts)
         self._children = Children(run, self._caps, self._waits, shop.attempts, shop.definitions)
         self._answered: asyncio.Future[None] = self._loop.create_future()
+        self.heard = run.answers
+        """How many answers there are, as far as somebody has told us."""
+        self.following: list[Delivery] = []
+        """Messages of the run's next turn, which came before this one was quite over."""
 
     def stop(self, reason: StopReason) -> None:
         """End the run soon, for this reason."""
@@ -94,8 +98,11 @@ class RunInHand:
             self._halt.set_result(None)
 
     def hear(self, answers: int) -> None:
-        """Somebody has answered something that the run waits for: so many answers in all."""
-        self.run.answers = answers
+        """Somebody has answered something that the run waits for: so many answers in all.
+
+        The run itself counts them only once the steps have been read: a write that does not know them must not let go.
+        """
+        self.heard = answers
         if not self._answered.done():
             self._answered.set_result(None)
 
@@ -103,6 +110,9 @@ class RunInHand:
         """Bring the run to its end, or to where it waits; LostRunError when somebody else has taken it."""
         try:
             await self._drive()
+        except AnsweredMeanwhileError as error:
+            await self._keep_calls(error.write)
+            raise
         finally:
             await self._let_go()
 
@@ -135,6 +145,8 @@ class RunInHand:
             plan = next_work(graph, value, self._completed)
             await self._skip(graph, plan, write)
             if plan.finished is not None:
+                for task in list(self._under_way):
+                    await self._abandon(task, write, "The run was over before.")
                 await self._finish(write, plan.finished)
                 return
             if ended := await self._waits.look(plan.ready, write, self._next_number):
@@ -325,14 +337,18 @@ class RunInHand:
             self._completed[key] = Outcome(StepStatus.SKIPPED)
             task = at_work.get(key)
             if task is None:
-                write.steps.append(self._skipped(graph, key, write))
+                write.put(self._skipped(graph, key, write))
                 continue
-            attempt = self._under_way.pop(task)
-            task.cancel()
-            await asyncio.wait({task}, timeout=LET_GO_SECONDS)
-            attempt.completed_at = attempt.completed_at or utc_now()
-            attempt.fail("skipped", "Enough other branches had ended.")
-            self._add(write, attempt, StepStatus.SKIPPED)
+            await self._abandon(task, write, "Enough other branches had ended.")
+
+    async def _abandon(self, task: asyncio.Task[Attempt], write: RunWrite, why: str) -> None:
+        """End a call that no longer counts; what it has used does."""
+        attempt = self._under_way.pop(task)
+        task.cancel()
+        await asyncio.wait({task}, timeout=LET_GO_SECONDS)
+        attempt.completed_at = attempt.completed_at or utc_now()
+        attempt.fail("skipped", why)
+        self._add(write, attempt, StepStatus.SKIPPED)
 
     def _skipped(self, graph: Graph, key: StepKey, write: RunWrite) -> StepRow:
         begun = self._waits.forget(key)
@@ -349,7 +365,8 @@ class RunInHand:
         return row._replace(kind=graph.nodes[key.node].kind)
 
     async def _finish(self, write: RunWrite, finished: Finished) -> None:
-        """Store the run's end with its output, or what there is of it."""
+        """Store the run's end with its output, or what there is of it; nobody has to answer it any more."""
+        self._waits.close(write, tell=finished.status == RunStatus.COMPLETED)
         write.status, write.error_code = finished.status.value, finished.error_code
         write.stop_reason = finished.stop_reason.value if finished.stop_reason else None
         write.error_message = self._messages.get(finished.error_node or "")
@@ -375,7 +392,6 @@ class RunInHand:
             self._add(write, attempt)
             if attempt.error_code is None:
                 self._completed[attempt.key] = Outcome(StepStatus.COMPLETED, attempt.output)
-        self._waits.close(write)
         status = status_of_stop(reason)
         code = None if status == RunStatus.CANCELLED else reason.value
         await self._finish(write, Finished(status, partial_output(self._completed), code, None, reason))
@@ -412,6 +428,20 @@ class RunInHand:
         if status == RunStatus.CANCELLING:
             self.stop(StopReason.CANCELLED)
 
+    async def _keep_calls(self, void: RunWrite) -> None:
+        """Store the calls of a write that said too much: they were made, and paid for."""
+        write = RunWrite(self.run)
+        for row in void.steps:
+            if row.kind == AgentNode.kind and row.status in (StepStatus.COMPLETED, StepStatus.FAILED):
+                write.steps.append(row)
+                write.facts.append(engine_facts.step_ended(self.run, row))
+                write.attempts += 1
+                write.input_tokens += row.input_tokens
+                write.output_tokens += row.output_tokens
+                write.cost_usd_micros += row.cost_usd_micros
+        if write.steps:
+            await self._writer.store(write)
+
     async def _recall(self, write: RunWrite) -> bool:
         """Take up what earlier holders have stored; whether a write was tried of which nobody knows the outcome."""
         undecided = False
@@ -431,10 +461,12 @@ class RunInHand:
 
     async def _take_answers(self) -> None:
         """Take up what others have said of steps that wait."""
+        self.run.answers = self.heard
         for row in await self._shop.rows.steps(self.run):
             key = StepKey(row["node"], row["iteration"])
             if row["status"] in FINAL_STEP and key not in self._completed and self._waits.forget(key) is not None:
                 self._caps.recall(key, row)
+                self.run.step_count += 1
                 await self._take_up(key, row)
 
     async def _take_up(self, key: StepKey, row: Any) -> None:

@@ -63,11 +63,14 @@ class Waits:
         self.held.pop(key, None)
         return self._begun.pop(key, None)
 
-    def close(self, write: RunWrite) -> None:
-        """The run ends: nobody has to answer any more."""
-        write.stirs_children = any(row.kind == SubrunNode.kind for row in self._begun.values())
+    def close(self, write: RunWrite, *, tell: bool) -> None:
+        """The run ends: nobody has to answer any more; `tell` where its end does not say so by itself."""
         for row in self._begun.values():
-            write.steps.append(row._replace(status=StepStatus.SKIPPED, completed_at=utc_now()))
+            write.stirs_children = write.stirs_children or row.kind == SubrunNode.kind
+            skipped = row._replace(status=StepStatus.SKIPPED, completed_at=utc_now())
+            write.put(skipped)
+            if tell:
+                write.facts.append(engine_facts.step_skipped(self._run, skipped))
         self._begun.clear()
         self.held.clear()
 

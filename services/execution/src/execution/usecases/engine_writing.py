@@ -23,6 +23,10 @@ class LostRunError(Exception):
 class AnsweredMeanwhileError(Exception):
     """Somebody answered a wait while we were about to end it by the clock: the run has to be taken up anew."""
 
+    def __init__(self, write: RunWrite) -> None:
+        super().__init__("answered meanwhile")
+        self.write = write
+
 
 class _CancelledMeanwhileError(Exception):
     """The run was asked to stop while its end was on its way."""
@@ -80,7 +84,7 @@ class Writer:
         if standing.status == RunStatus.CANCELLING and write.ended:
             raise _CancelledMeanwhileError(_why(standing))
         if standing.answers != run.answers:
-            raise AnsweredMeanwhileError
+            raise AnsweredMeanwhileError(write)
         raise LostRunError
 
 

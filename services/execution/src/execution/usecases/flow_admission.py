@@ -57,10 +57,13 @@ _FREE_PLACES = f"""with freed as materialized (
 ) {_FREE}"""  # noqa: S608  (numbers of our own)
 _FREE_PACES = f"""with freed as materialized (
   select held.retention_class, held.id from {_GROUPS}
+  cross join lateral ({_HELD_PACE} limit 1) as next
+  left join lateral flow_limits(g.organization_id, next.execution_type, next.definition_id) as l on true
   left join flow_pace p on p.organization_id = g.organization_id and p.pace_group = g.flow_group
-  cross join lateral ({_HELD_PACE} limit least(coalesce(p.burst, 1), {FREED}, greatest(1, 1 + (
-    (extract(epoch from clock_timestamp()) * 1000000)::bigint - p.arrival_micros + (p.burst - 1) * p.spacing_micros)
-    / p.spacing_micros)) for update of r skip locked) as held
+  cross join lateral ({_HELD_PACE} limit case when l.starts is null then {FREED} else
+    least(coalesce(p.burst, 1), {FREED}, greatest(1, 1 + (
+      (extract(epoch from clock_timestamp()) * 1000000)::bigint - p.arrival_micros + (p.burst - 1) * p.spacing_micros)
+      / p.spacing_micros)) end for update of r skip locked) as held
 ) {_FREE}"""  # noqa: S608  (numbers of our own)
 _ASKED = f"""select r.retention_class, r.id, r.organization_id, r.flow_group, r.pace_group, r.execution_type,
   coalesce(r.agent_id, r.orchestration_id) as definition_id

@@ -25,6 +25,7 @@ from execution.usecases.subscriptions import count_run
 _COPIED = (
     "node", "iteration", "attempt", "step_number", "kind", "effects", "agent_id", "agent_version_id", "agent_semver",
     "status", "error_code", "error_message", "provider", "model_name", "price_version", "started_at", "completed_at",
+    "child_run_id",
 )  # fmt: skip
 """What a kept step takes from the original; not what it used: that was spent once, and not by this run."""
 

@@ -56,7 +56,7 @@ update run r set status = case locked.status when 'running' then 'cancelling' el
 from locked where r.retention_class = locked.retention_class and r.id = locked.id
 returning r.id as run_id, r.workspace_id, r.created_by as owner_id, r.execution_type, r.agent_id, r.orchestration_id,
   r.step_count, r.input_tokens, r.output_tokens, r.cost_usd_micros, r.stop_reason,
-  locked.status = 'waiting' as has_waited"""  # noqa: S608  (text of our own)
+  locked.status <> 'running' and r.last_step > 0 as has_waited"""  # noqa: S608  (text of our own)
 _WAITED = """update step set status = 'skipped', completed_at = $3, updated_at = $3, version = version + 1
 where organization_id = $1 and run_id = any($2::uuid[]) and status = 'waiting'"""
 PATIENCE = "200ms"

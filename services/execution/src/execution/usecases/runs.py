@@ -133,7 +133,7 @@ async def cancel_run(uow: UnitOfWork, run_id: UUID, *, reason: str) -> Run:
     run.updated_at, run.version = uow.now, run.version + 1
     uow.emit(RunCancelRequested.of(run, owner_id=run.created_by, reason=reason))
     if wanted is RunStatus.CANCELLED:
-        if present is RunStatus.WAITING:
+        if run.last_step:
             await close_waits(uow, run)
         run.waiting_for, run.stop_reason, run.completed_at = None, StopReason.CANCELLED, uow.now
         uow.emit(RunCancelled.of(run, owner_id=run.created_by))
