@@ -1,4 +1,4 @@
-"""Every second: evaluations of which a run is over."""
+"""Every few seconds: evaluations of which a run is over."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from execution.usecases import evaluation_results
 from spine.jobs import Job, every
 from spine.service import Running
 
-LOOK_SECONDS = 1
+LOOK_SECONDS = 5
 CLOCK = "execution.clock"
 log = logger(part="evaluations")
 

@@ -1,4 +1,4 @@
-"""Every second: schedules whose moment has come."""
+"""Every other second: schedules whose moment has come; a cron expression says minutes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from execution.usecases.signals import RunSignals
 from spine.jobs import Job, every
 from spine.service import Running
 
-TICK_SECONDS = 1
+TICK_SECONDS = 2
 CLOCK = "execution.clock"
 log = logger(part="schedules")
 

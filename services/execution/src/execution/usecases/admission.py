@@ -35,13 +35,13 @@ AHEAD = 256
 in the database, where a cancel, a higher priority or another's turn still counts."""
 READY = 64
 """Of those, no more than so many behind full hands: whoever comes later waits for no more of others' runs than that."""
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.75
 BUSY_POLL_SECONDS = 0.05
 """While runs are on the queue: how soon room that nobody told of is seen."""
 PACE_SECONDS = 0.01
 """At most a hundred rounds a second, however often it is stirred."""
 STANDBY_SECONDS = 0.5
-PLACES_SECONDS, PACES_SECONDS = 1.0, 30.0
+PLACES_SECONDS, PACES_SECONDS = 2.0, 30.0
 """How soon a limit that was raised is noticed where no run of the group ends: of runs at once, of starts in a time."""
 ORPHANED_SECONDS = 60
 """A run dispatched so long ago and not claimed is dispatched again; where its message did survive, nobody is misled."""
@@ -288,12 +288,16 @@ class Admission:
 
 
 async def sweeper(addresses: Addresses, what: str) -> Any:
-    """A connection of the role that sees named columns of all organizations."""
+    """A connection of the role that sees named columns of all organizations.
+
+    It only notes who is to do what: what of that is forgotten in a crash of PostgreSQL is found again, so nobody waits
+    until it is on disk.
+    """
     return await asyncpg.connect(
         addresses.sweep_dsn,
         timeout=5,
         command_timeout=10,
-        server_settings=KEYED_PLANS | {"application_name": f"remit-execution {what}"},
+        server_settings=KEYED_PLANS | {"application_name": f"remit-execution {what}", "synchronous_commit": "off"},
     )
 
 

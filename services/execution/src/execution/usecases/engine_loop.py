@@ -227,7 +227,8 @@ class EngineWorker:
             self._addresses.sweep_dsn,
             timeout=5,
             command_timeout=5,
-            server_settings=KEYED_PLANS | {"application_name": "remit-execution engine pulse"},
+            server_settings=KEYED_PLANS
+            | {"application_name": "remit-execution engine pulse", "synchronous_commit": "off"},
         )
         loop, beat = asyncio.get_running_loop(), 0
         try:

@@ -304,7 +304,8 @@ class Rows:
             [dispatch.token for dispatch, _ in ordered],
             [redelivered for _, redelivered in ordered],
         ]
-        rows = await self.fetch(set(columns[0]), _CLAIM, *columns, self.worker_id)
+        # A claim that is forgotten is found by the first write, before anything is done that is not done twice.
+        rows = await self.fetch(set(columns[0]), _CLAIM, *columns, self.worker_id, is_kept=False)
         claimed = {row["id"]: ClaimedRun.of(row) for row in rows}
         # The same run asked for twice in one batch is had once.
         return [claimed.pop(dispatch.run_id, None) for dispatch, _ in asked]
@@ -342,14 +343,20 @@ class Rows:
         rows = await self.fetch({organization_id}, statement, *values)
         return rows[0] if rows else None
 
-    async def fetch(self, organizations: set[UUID], statement: str, *values: object) -> list[asyncpg.Record]:
+    async def fetch(
+        self, organizations: set[UUID], statement: str, *values: object, is_kept: bool = True
+    ) -> list[asyncpg.Record]:
         """Run one statement, which is its own transaction, where only these organizations exist.
 
-        The setting is the session's, not the transaction's: two round trips instead of four. Every use sets it anew.
+        The settings are the session's, not the transaction's: two round trips instead of four. Every use sets them
+        anew. What may be lost where PostgreSQL itself crashes (not `is_kept`) is not waited for until it is on disk.
         """
         async with self._pool.acquire() as connection:
-            listed = ",".join(map(str, organizations))
-            await connection.execute(f"select set_config('app.organization_ids', '{{{listed}}}', false)")
+            listed, waits = ",".join(map(str, organizations)), "on" if is_kept else "off"
+            await connection.execute(
+                f"select set_config('app.organization_ids', '{{{listed}}}', false),"
+                f" set_config('synchronous_commit', '{waits}', false)"
+            )
             return await connection.fetch(statement, *values)
 
 

@@ -20,6 +20,10 @@ class LostRunError(Exception):
     """Somebody else holds the run now: whatever we know of it is of no more use."""
 
 
+class ForgottenClaimError(Exception):
+    """The database has crashed and does not know that we have the run: it has to be taken up anew."""
+
+
 class AnsweredMeanwhileError(Exception):
     """Somebody answered a wait while we were about to end it by the clock: the run has to be taken up anew."""
 
@@ -77,6 +81,8 @@ class Writer:
         if status is not None:
             return status
         standing = await _patiently(lambda: self._rows.standing(run))
+        if standing is not None and standing.token < run.token:
+            raise ForgottenClaimError
         if standing is None or standing.token != run.token:
             raise LostRunError
         if standing.last_step == run.last_step + 1:

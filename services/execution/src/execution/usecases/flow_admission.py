@@ -239,10 +239,10 @@ class Net:
 
     @staticmethod
     async def _look(connection: Any, after: Key, find: str, free: str) -> Key:
-        async with connection.transaction():
-            await connection.execute(_LOCK)
-            found: list[Key] = [(row[0], row[1]) for row in await connection.fetch(find, *after)]
-            if found:
+        found: list[Key] = [(row[0], row[1]) for row in await connection.fetch(find, *after)]
+        if found:
+            async with connection.transaction():
+                await connection.execute(_LOCK)
                 await connection.execute(free, *_columns(found))
         return _FIRST if len(found) < NET_GROUPS else found[-1]
 
