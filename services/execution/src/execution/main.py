@@ -37,7 +37,7 @@ from execution.clients.http_agent import HttpRunner
 from execution.clients.llm import Endpoint, LlmRunner
 from execution.clients.mcp_agent import McpRunner
 from execution.clients.python_agent import PythonRunner, installed_functions
-from execution.consumers import approvals, subscriptions, users, workspaces
+from execution.consumers import approvals, organizations, subscriptions, users, workspaces
 from execution.jobs.children import look_after_children
 from execution.jobs.evaluations import judge_evaluations
 from execution.jobs.kill_switches import sweep_kill_switches
@@ -99,7 +99,7 @@ def build(settings: Settings) -> Service:
             steps.router,
             schedules.router,
         ],
-        consumers=handlers_in(workspaces, subscriptions, users, approvals),
+        consumers=handlers_in(workspaces, organizations, subscriptions, users, approvals),
         jobs=[reap_leases, sweep_kill_switches, *clocks, keep_months],
         workers=[engine(options), admission(), waking(), look_after_children(objects, signals), warm_models, texts.run],
         closing=[to_models.close, to_others.close, signals.close, feed.close, desk.close],

@@ -7,12 +7,14 @@ import orjson
 import pytest
 from services.execution.tests.factories import make_agent
 from services.execution.tests.stage import Place, Stage
+from services.execution.tests.usecases.test_run_starts import start as start_run
 from services.execution.tests.usecases.test_schedules import make as make_schedule
 
 from chassis.errors import LimitExceededError
 from chassis.ids import new_id
 from contracts.billing import SubscriptionCreated, SubscriptionUpdated
 from contracts.identity import (
+    OrganizationDeleted,
     UserSuspended,
     UserUpdated,
     WorkspaceCreated,
@@ -101,3 +103,28 @@ async def test_schedules_follow_whoever_made_them(stage: Stage, place: Place) ->
     assert orjson.loads((await row(staying.owner_id))["caller"])["roles"] == ["viewer"]
     assert (await row(staying.owner_id))["pause_reason"] == ""
     assert (await row(leaving.owner_id))["pause_reason"] == "owner_gone"
+
+
+async def test_what_is_queued_in_a_deleted_workspace_ends(stage: Stage) -> None:
+    place = await stage.place()
+    await make_agent(stage, place, "writer")
+    run = await start_run(stage, place.caller())
+    for _ in range(2):  # also where it is told again
+        await stage.receive(place.organization_id, WorkspaceDeleted(**workspace(place, 9)))
+    rows = await stage.sql("select status, stop_reason from run where id = $1", run.id)
+    assert [tuple(row) for row in rows] == [("cancelled", "killed")]
+    switches = await stage.sql("select scope, reason from kill_switch where target_id = $1", place.workspace_id)
+    assert [tuple(row) for row in switches] == [("workspace", "The workspace was deleted.")]
+
+
+async def test_what_is_queued_in_a_deleted_organization_ends(stage: Stage) -> None:
+    place = await stage.place()
+    await make_agent(stage, place, "writer")
+    run = await start_run(stage, place.caller())
+    deleted = OrganizationDeleted(
+        organization_id=place.organization_id, version=9, name="o", slug="o", status="deleted", plan_tier="free",
+        created_by="u",
+    )  # fmt: skip
+    await stage.receive(place.organization_id, deleted)
+    rows = await stage.sql("select status, stop_reason from run where id = $1", run.id)
+    assert [tuple(row) for row in rows] == [("cancelled", "killed")]
