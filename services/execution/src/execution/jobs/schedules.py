@@ -1,4 +1,4 @@
-"""Every other second: schedules whose moment has come; a cron expression says minutes."""
+"""Every few seconds: schedules whose moment has come; a cron expression says minutes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from execution.usecases.signals import RunSignals
 from spine.jobs import Job, every
 from spine.service import Running
 
-TICK_SECONDS = 2
+TICK_SECONDS = 3
 CLOCK = "execution.clock"
 log = logger(part="schedules")
 

@@ -35,13 +35,13 @@ AHEAD = 256
 in the database, where a cancel, a higher priority or another's turn still counts."""
 READY = 64
 """Of those, no more than so many behind full hands: whoever comes later waits for no more of others' runs than that."""
-POLL_SECONDS = 0.75
+POLL_SECONDS = 1.0
 BUSY_POLL_SECONDS = 0.05
 """While runs are on the queue: how soon room that nobody told of is seen."""
 PACE_SECONDS = 0.01
 """At most a hundred rounds a second, however often it is stirred."""
 STANDBY_SECONDS = 0.5
-PLACES_SECONDS, PACES_SECONDS = 2.0, 30.0
+PLACES_SECONDS, PACES_SECONDS = 5.0, 30.0
 """How soon a limit that was raised is noticed where no run of the group ends: of runs at once, of starts in a time."""
 ORPHANED_SECONDS = 60
 """A run dispatched so long ago and not claimed is dispatched again; where its message did survive, nobody is misled."""
