@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,13 +63,14 @@ class Resource:
         own: str = "created_by",
         also: Also | None = None,
         retired: str | None = None,
+        indexed: Mapping[str, Sequence[Collection[str]]] | None = None,
     ) -> None:
         """Declare a list of `row`.
 
         `sorts` never hold null: a row without a value has no place in the order. `search` are the texts that `q` looks
         into. `own` is compared with the caller where a right reaches only its own; `also` says which other rows it
-        reaches then. `retired` is the column that says
-        since when a row is deleted; such rows are shown only to who asks for them.
+        reaches then. `retired` is the column that says since when a row is deleted; such rows are shown only to who
+        asks for them. `indexed` are words of a column that have an index of their own.
         """
         table = row.__table__
         if not isinstance(table, Table):
@@ -83,6 +84,10 @@ class Resource:
         self.own = self.columns.get(own)
         self.also = also
         self.retired = self._named((retired,))[retired] if retired else None
+        self.indexed = {
+            self.columns[name]: [(frozenset(words), _among(self.columns[name], words)) for words in parts]
+            for name, parts in (indexed or {}).items()
+        }
         nullable = [name for name, column in self.sorts.items() if column.is_nullable]
         if nullable:
             raise TypeError(f"{self.table}: no order by columns that may be null: {', '.join(nullable)}")
@@ -106,12 +111,19 @@ class Resource:
         if self.retired is not None:
             where.conditions.append(f"{self.retired.sql} is {'not ' if query.deleted else ''}null")
         for condition in query.filters:
-            where.conditions.append(condition.sql(where))
+            where.conditions += [condition.sql(where), *self._index_of(condition)]
         if query.search:
             escaped = query.search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
             placeholder = where.parameter(f"%{escaped}%")
             where.conditions.append("(" + " or ".join(f"{c.sql} ilike {placeholder}" for c in self.search) + ")")
         return where
+
+    def _index_of(self, condition: Condition | Group) -> list[str]:
+        """The condition of the index that has all that is asked for, in words: a plan for any value does not see it."""
+        if not isinstance(condition, Condition) or condition.operator not in ("eq", "in"):
+            return []
+        asked = {condition.value} if condition.operator == "eq" else set(condition.value)
+        return [sql for words, sql in self.indexed.get(condition.column, ()) if asked and asked <= words][:1]
 
     def _named(self, names: Sequence[str]) -> dict[str, ColumnKind]:
         unknown = [name for name in names if name not in self.columns]
@@ -159,6 +171,13 @@ def counter(resource: Resource) -> Callable[..., Awaitable[int]]:
         return int(rows[0][0])
 
     return count
+
+
+def _among(column: ColumnKind, words: Collection[str]) -> str:
+    listed = ", ".join(f"'{word}'" for word in words)
+    if not listed.replace("'", "").replace(", ", "").replace("_", "").isalpha():
+        raise TypeError(f"{column.sql} is indexed by words, not by {listed}")
+    return f"{column.sql} in ({listed})"
 
 
 def _selected(column: ColumnKind, masked: Sequence[str]) -> str:

@@ -77,6 +77,9 @@ class StopReason(StrEnum):
 
 
 FINAL = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.TIMED_OUT})
+UNSUCCESSFUL = ("failed", "cancelled", "timed_out")
+UNFINISHED = ("scheduled", "queued", "running", "waiting", "cancelling")
+"""What has an index of its own, as the index says it."""
 FINAL_STEP = frozenset({StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.SKIPPED})
 
 _STOPS = frozenset({RunStatus.CANCELLING, RunStatus.CANCELLED, RunStatus.FAILED, RunStatus.TIMED_OUT})

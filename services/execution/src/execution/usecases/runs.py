@@ -13,7 +13,15 @@ from chassis.objects import Objects, keep_payload
 from chassis.rules import DeniedError, Rules, decide_for, record_decision, resource_of, told
 from chassis.uow import UnitOfWork
 from contracts.execution import RunCancelled, RunCancelRequested, RunQueued
-from execution.domain.runs import Limits, RunStatus, StopReason, WaitingFor, require_transition
+from execution.domain.runs import (
+    UNFINISHED,
+    UNSUCCESSFUL,
+    Limits,
+    RunStatus,
+    StopReason,
+    WaitingFor,
+    require_transition,
+)
 from execution.tables.runs import Run
 from execution.usecases.idempotency import find_earlier_run, remember_run, request_digest
 from execution.usecases.run_gates import ask_approval
@@ -33,6 +41,7 @@ RUNS = Resource(
         "triggered_by", "created_by", "created_at", "error_code", "stop_reason", "parent_run_id", "root_run_id",
         "cost_usd_micros", "semver", "config_digest",
     ),
+    indexed={"status": (UNSUCCESSFUL, UNFINISHED)},
 )  # fmt: skip
 list_runs = lister(RUNS)
 count_runs = counter(RUNS)
