@@ -41,7 +41,7 @@ async def _p99_after(house: House, tenant: Tenant, start: int, end: int) -> list
     for at in range(start, end, CHUNK):
         await database.execute(fill, tenant.id, workspace, agent, at + 1, min(at + CHUNK, end), timeout=300)
     await database.execute("vacuum analyze run", timeout=300)
-    return [await _p99(house, tenant, query) for query in ("limit=50", "limit=50&status=eq:failed")]
+    return [await _p99(house, tenant, query) for query in ("limit=50", "limit=50&status=failed")]
 
 
 async def _p99(house: House, tenant: Tenant, query: str) -> float:
