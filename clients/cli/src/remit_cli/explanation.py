@@ -94,7 +94,7 @@ def _pin(pin: Any) -> str:
     if not isinstance(pin, dict):
         return str(pin)
     digest = str(pin.get("digest") or pin.get("config_digest") or "")
-    name = pin.get("name") or pin.get("agent_id") or pin.get("id") or ""
+    name = pin.get("name") or pin.get("agent_id") or pin.get("orchestration_id") or pin.get("id") or ""
     return f"{name} {pin.get('semver') or pin.get('version') or ''}  {digest}".strip()
 
 

@@ -171,6 +171,7 @@ def _waiting_lines(told: Mapping[str, Any]) -> str:
         what, command = _ASKS.get(step["waitsFor"], _ASKS["decision"])
         asked = what.format(name=name)
         child = step.get("childRunId", "")
+        command = "" if step["waitsFor"] == "child" and not child else command  # it is being started
         typed = command.format(run=told["runId"], step=step["stepId"], node=step["stepName"], child=child)
         lines.append(f"{asked}: [dim]{escape(typed)}[/]" if typed else asked)
     return "\n".join(lines)

@@ -145,6 +145,9 @@ def test_explain_prints_every_part(edge: ScriptedEdge, remit: Terminal) -> None:
                     {"rule_name": "four-eyes", "status": "approved", "approver_id": "u9", "reason": "it is right"}
                 ],
                 "steps": [],
+                "children": [
+                    {"id": "c77", "status": "failed", "input_tokens": 40, "output_tokens": 2, "cost_usd_micros": 8}
+                ],
                 "costs": [],
                 "audit_entries": [{"timestamp": "2026-11-22T10:00:01.5Z", "event_type": "execution.run.completed.v1"}],
                 "trace_id": "feed",
@@ -155,6 +158,7 @@ def test_explain_prints_every_part(edge: ScriptedEdge, remit: Terminal) -> None:
     shown = remit("runs", "explain", "r1").stdout
     for part in (
         "k7 as developer",
+        "c77  failed  42 tokens  $0.000008",
         "night-shift",
         "p9",
         "1.2.3",

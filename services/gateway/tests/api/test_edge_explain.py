@@ -11,7 +11,7 @@ STEPS = [{"id": "s1", "completed_at": "2026-11-22T00:00:00Z"}, {"id": "s2", "com
 ACCOUNT = {
     "run": {"id": "r", "status": "completed"}, "trigger": {"type": "api"}, "caller": {"id": "u"},
     "decision": {"rule_name": "matrix"}, "version": {"semver": "1.0.0"}, "steps": STEPS,
-    "costs": [{"provider": "p"}], "trace_id": "t",
+    "children": [{"id": "c"}], "costs": [{"provider": "p"}], "trace_id": "t",
 }  # fmt: skip
 BOOKED = {"items": [{"id": "s1", "cost_usd_micros": 1}, {"id": "s2", "cost_usd_micros": 2}], "next_cursor": None}
 ENTRIES = {"items": [{"event_type": "execution.run.queued.v1"}, {"event_type": "execution.run.completed.v1"}]}
@@ -70,6 +70,7 @@ async def test_what_is_not_whole_yet_is_null_and_pending(
     assert explanation["pending"] == pending
     assert [name for name in ("costs", "audit_entries") if explanation[name] is None] == pending
     assert explanation["steps"] == STEPS
+    assert explanation["children"] == [{"id": "c"}]
 
 
 async def test_an_approval_that_policy_has_not_heard_of_yet_is_pending(stage: EdgeStage) -> None:

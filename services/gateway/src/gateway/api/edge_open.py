@@ -25,6 +25,11 @@ _PARTS = {
     "approvals": {"anyOf": [{"type": "array", "items": {"type": "object"}}, _NULLABLE]},
     "version": {"type": "object"},
     "steps": {"type": "array", "items": {"type": "object"}},
+    "children": {
+        "type": "array",
+        "items": {"type": "object"},
+        "description": "The runs that its steps are, each with what its own steps have used.",
+    },
     "costs": {"anyOf": [{"type": "array", "items": {"type": "object"}}, _NULLABLE]},
     "audit_entries": {"anyOf": [{"type": "array", "items": {"type": "object"}}, _NULLABLE]},
     "trace_id": {"anyOf": [{"type": "string"}, _NULLABLE]},

@@ -8,7 +8,7 @@ from typing import Any
 
 FINAL = frozenset(("completed", "failed", "cancelled", "timed_out"))
 _ENDS = frozenset(f"execution.run.{status}.v" for status in FINAL)
-_OWN = ("run", "trigger", "caller", "decision", "version", "steps")
+_OWN = ("run", "trigger", "caller", "decision", "version", "steps", "children")
 
 
 @dataclass(frozen=True, slots=True)
