@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
 
+import asyncpg
 import orjson
 import pytest
 from libs.spine.tests.testing.parcels import build
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.types import Message, Scope
 
@@ -126,3 +130,22 @@ async def test_what_a_block_itself_met_is_told_also_where_nothing_can_be_rolled_
 
     with pytest.raises(KeyError, match="its own"):
         await break_down()
+
+
+class _HungUp:
+    """Stands where a new connection stands whose server hangs up while SQLAlchemy asks for its version."""
+
+    sync_connection = None
+
+    async def start(self) -> None:
+        met = asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
+        met.__cause__ = asyncpg.InternalClientError("the same, as asyncpg says it")
+        raise DBAPIError("select pg_catalog.version()", None, met)
+
+
+async def test_a_server_that_hangs_up_on_a_new_connection_is_unavailable() -> None:
+    engine: Any = SimpleNamespace(connect=_HungUp)
+    with pytest.raises(UnavailableError) as refused:
+        async with begin(engine, new_id()):
+            pass
+    assert refused.value.status == 503

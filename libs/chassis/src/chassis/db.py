@@ -98,7 +98,7 @@ async def _connected(engine: AsyncEngine, organization_id: UUID | None) -> Async
             raise UnavailableError("Too many requests wait for the database.", retry_after_seconds=1) from error
         except (*GONE, TimeoutError, DBAPIError) as error:
             await _discard(connection)
-            if isinstance(error, DBAPIError) and not is_away(getattr(error.orig, "sqlstate", None)):
+            if isinstance(error, DBAPIError) and not _is_away(error):
                 raise
             if last:
                 raise UnavailableError("The database does not answer.", retry_after_seconds=1) from error
@@ -111,6 +111,12 @@ async def _connected(engine: AsyncEngine, organization_id: UUID | None) -> Async
         finally:
             await connection.close()
         return
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """Whether the server is away, or hung up while SQLAlchemy asked its own first questions."""
+    met = getattr(error.orig, "__cause__", None)
+    return is_away(getattr(error.orig, "sqlstate", None)) or isinstance(met, GONE)
 
 
 def is_away(sqlstate: str | None) -> bool:
