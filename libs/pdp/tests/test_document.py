@@ -209,7 +209,8 @@ def test_an_expression_in_a_block_is_located_inside_it() -> None:
 
 def test_names_inside_strings_and_comments_are_not_names() -> None:
     condition = "resource.attr.note == 'principal.nothing and vars.none' // run.nothing"
-    parse_document(policy(f'{{rule_name: a, effect: deny, actions: ["agent:read"], when: "{condition}"}}'))
+    document = parse_document(policy(f'{{rule_name: a, effect: deny, actions: ["agent:read"], when: "{condition}"}}'))
+    assert [rule.permissions for rule in document.rules] == [{"agent:read"}]
 
 
 def test_size_depth_and_count_are_limited() -> None:

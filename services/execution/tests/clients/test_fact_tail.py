@@ -102,6 +102,7 @@ async def test_an_empty_stream_is_ready_too(stream: Stream) -> None:
         await until(tail, [])
         await stream.publish(1)
         await until(tail, [1])
+        assert tail.is_ready
     await tail.close()
 
 

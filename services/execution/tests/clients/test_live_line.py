@@ -52,6 +52,8 @@ async def test_what_cannot_be_sent_soon_is_lost_and_costs_nothing() -> None:
     line = LiveLine("amqp://nobody@127.0.0.1:1/", "test", lambda _: None)
     for _ in range(10):
         line.publish("nobody", b"lost")
+    assert line.behind == 0
     line.opened.set()
     for _ in range(2 * BEHIND):
         line.publish("nobody", b"kept until there is no more room")
+    assert line.behind == BEHIND

@@ -120,6 +120,7 @@ async def test_what_is_watched_is_said_once_the_connection_is_there(desk: TextDe
     whose = TextOf(new_id(), "draft", 0, 1)
     async with desk.watching(whose.run_id):  # its connection is not open yet
         await until_watched(source, whose.run_id)
+        assert source.sink(whose) is not None
 
 
 async def test_nothing_is_told_and_nothing_fails_without_a_broker() -> None:

@@ -30,6 +30,11 @@ class LiveLine:
         self._waiting: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(BEHIND)
         self.opened = asyncio.Event()
 
+    @property
+    def behind(self) -> int:
+        """How many messages wait to be sent."""
+        return self._waiting.qsize()
+
     def publish(self, key: str, body: bytes) -> None:
         """Tell whoever listens under this key; lost where there is no connection now, or too much waits for it."""
         if self.opened.is_set() and not self._waiting.full():

@@ -7,7 +7,6 @@ from datetime import timedelta
 
 from sqlalchemy import select
 
-from chassis.caller import Caller
 from chassis.errors import RefusalError
 from chassis.ids import new_id
 from chassis.objects import NoObjects, read_payload
@@ -23,6 +22,7 @@ from execution.usecases.engine_waits import digest_of_step
 from execution.usecases.run_gates import is_approved_as_asked
 from execution.usecases.run_subjects import Kind, find_subject
 from execution.usecases.runs import announce_run, decide_run
+from execution.usecases.starts import caller_of
 from execution.usecases.steps import queue_again
 from execution.usecases.waits import Waiting, complete_wait, fail_wait, find_approval_wait
 
@@ -48,7 +48,7 @@ async def _answer_gate(uow: UnitOfWork, run: Run, fact: ApprovalState) -> None:
     if run.status != RunStatus.WAITING or run.waiting_for != WaitingFor.APPROVAL or run.decision_id != fact.approval_id:
         return
     outcome = fact.outcome if isinstance(fact, ApprovalDecided) else EXPIRED
-    await uow.become(_caller_of(uow, run))
+    await uow.become(caller_of(uow, run))
     if not is_approved_as_asked(run, fact.digest):
         _fail(uow, run, "approval_digest_mismatch", "What was approved is not what was asked.")
     elif outcome != APPROVED:
@@ -73,12 +73,6 @@ async def _gated_runs(uow: UnitOfWork, owner_id: str) -> list[Run]:
     gated = (Run.status == RunStatus.WAITING) & (Run.waiting_for == WaitingFor.APPROVAL) & Run.started_at.is_(None)
     mine = select(Run).where(Run.organization_id == uow.organization_id, gated, Run.created_by == owner_id)
     return list(await uow.all(mine.order_by(Run.id).with_for_update()))
-
-
-def _caller_of(uow: UnitOfWork, run: Run) -> Caller:
-    return Caller.from_json(
-        uow.organization_id, run.caller, traceparent=run.traceparent, correlation_id=run.correlation_id
-    )
 
 
 async def _start(uow: UnitOfWork, run: Run) -> None:

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 
-from chassis.caller import Caller
 from chassis.errors import RefusalError
 from chassis.objects import Objects, read_payload
 from chassis.rules import Rules
@@ -18,7 +17,7 @@ from execution.domain.runs import FINAL, Limits, RunStatus, StepStatus, Usage
 from execution.tables.runs import Run, Step
 from execution.usecases.run_subjects import find_subject
 from execution.usecases.runs import RunRequest, announce_run, cancel_run, prepare_run
-from execution.usecases.starts import start_as
+from execution.usecases.starts import caller_of, start_as
 from execution.usecases.steps import steps_of_run
 from execution.usecases.subscriptions import count_run
 from execution.usecases.waits import complete_wait, fail_wait
@@ -96,7 +95,7 @@ async def _start(uow: UnitOfWork, parent: Run, step: Step, *, rules: Rules, obje
         return run.id
 
     parent_id, step_id = parent.id, step.id
-    started = await start_as(uow, _caller_of(uow, parent), start)
+    started = await start_as(uow, caller_of(uow, parent), start)
     if isinstance(started, RefusalError):
         parent = await uow.get(Run, parent_id, lock=True)
         step = await uow.first(steps_of_run(parent).where(Step.id == step_id))
@@ -187,9 +186,3 @@ def _busy(run: Run) -> timedelta:
     if run.started_at is None or run.completed_at is None:
         return timedelta(0)
     return max(timedelta(0), run.completed_at - run.started_at - run.waited)
-
-
-def _caller_of(uow: UnitOfWork, run: Run) -> Caller:
-    return Caller.from_json(
-        uow.organization_id, run.caller, traceparent=run.traceparent, correlation_id=run.correlation_id
-    )

@@ -40,15 +40,7 @@ def started(run: ClaimedRun) -> FactRow:
 
 def step_ended(run: ClaimedRun, step: StepRow) -> FactRow:
     """An attempt succeeded or failed."""
-    known: dict[str, Any] = {
-        "run_id": run.id,
-        "workspace_id": run.workspace_id,
-        "step_id": step.id,
-        "node": step.node,
-        "iteration": step.iteration,
-        "attempt": step.attempt,
-        "kind": step.kind,
-        "owner_id": run.created_by,
+    known = _which(run, step) | {
         "agent_id": step.agent_id,
         "agent_semver": step.agent_semver,
         "provider": step.provider,
@@ -67,7 +59,11 @@ def step_ended(run: ClaimedRun, step: StepRow) -> FactRow:
 
 def step_skipped(run: ClaimedRun, step: StepRow) -> FactRow:
     """Nobody has to answer what the step waits for."""
-    known: dict[str, Any] = {
+    return _row(run, StepSkipped(**_which(run, step)))
+
+
+def _which(run: ClaimedRun, step: StepRow) -> dict[str, Any]:
+    return {
         "run_id": run.id,
         "workspace_id": run.workspace_id,
         "step_id": step.id,
@@ -77,7 +73,6 @@ def step_skipped(run: ClaimedRun, step: StepRow) -> FactRow:
         "kind": step.kind,
         "owner_id": run.created_by,
     }
-    return _row(run, StepSkipped(**known))
 
 
 def wait_started(

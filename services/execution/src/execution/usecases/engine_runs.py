@@ -318,13 +318,16 @@ class RunInHand:
             self._add(write, attempt)
 
     def _add(self, write: RunWrite, attempt: Attempt, status: StepStatus | None = None) -> None:
-        row = attempt.row(status)
+        self._count(write, attempt.row(status))
+
+    def _count(self, write: RunWrite, row: StepRow) -> None:
+        """Store an attempt that has ended, say so, and count what it used."""
         write.steps.append(row)
         write.facts.append(engine_facts.step_ended(self.run, row))
         write.attempts += 1
-        write.input_tokens += attempt.input_tokens
-        write.output_tokens += attempt.output_tokens
-        write.cost_usd_micros += attempt.cost_usd_micros
+        write.input_tokens += row.input_tokens
+        write.output_tokens += row.output_tokens
+        write.cost_usd_micros += row.cost_usd_micros
 
     # ---------------------------------------------------------------------------------------------------- ending
 
@@ -433,12 +436,7 @@ class RunInHand:
         write = RunWrite(self.run)
         for row in void.steps:
             if row.kind == AgentNode.kind and row.status in (StepStatus.COMPLETED, StepStatus.FAILED):
-                write.steps.append(row)
-                write.facts.append(engine_facts.step_ended(self.run, row))
-                write.attempts += 1
-                write.input_tokens += row.input_tokens
-                write.output_tokens += row.output_tokens
-                write.cost_usd_micros += row.cost_usd_micros
+                self._count(write, row)
         if write.steps:
             await self._writer.store(write)
 

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from sqlalchemy import func, select
 
-from chassis.caller import Caller
 from chassis.errors import ConflictError, LimitExceededError, NotFoundError, RefusalError, UnavailableError
 from chassis.ids import new_id
 from chassis.rules import DeniedError, admit, record_denial, rules_in
@@ -21,6 +20,7 @@ from execution.domain.promotions import PromotionStatus, approvers_named, promot
 from execution.tables.agents import Agent
 from execution.tables.promotions import PromotionRequest
 from execution.usecases.promotion_plans import Planned, carry_out, plan_agent_promotion
+from execution.usecases.starts import caller_of
 from pdp.matrix import ORGANIZATION_ROLES, allowed
 from pdp.request import APPROVAL_SECONDS
 from resources.listing import ListQuery, Page, Resource, lister
@@ -77,11 +77,7 @@ async def answer_promotion(uow: UnitOfWork, promotion_id: UUID, fact: ApprovalSt
     row = await uow.find(PromotionRequest, promotion_id)
     if row is None or row.status != PromotionStatus.PENDING:
         return
-    await uow.become(
-        Caller.from_json(
-            uow.organization_id, row.caller, traceparent=row.traceparent, correlation_id=row.correlation_id
-        )
-    )
+    await uow.become(caller_of(uow, row))
     if not isinstance(fact, ApprovalDecided):
         await _end(uow, row.id, PromotionStatus.EXPIRED, "approval_expired", "Nobody approved it.", fact)
     elif fact.outcome != "approved":

@@ -1,8 +1,9 @@
-"""Starting a run on somebody's behalf, in a part of a transaction that may fail alone."""
+"""Acting on somebody's behalf who is not there: as whom, and starting a run in a part that may fail alone."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 from uuid import UUID
 
 from chassis.caller import Caller
@@ -12,6 +13,21 @@ from chassis.uow import UnitOfWork
 
 _PASSING = ("busy", "request_in_flight", "not_yet_known")
 """Refusals that another try may not meet."""
+
+
+class Kept(Protocol):
+    """A row that has kept whose it is and in which trace it was asked for."""
+
+    caller: Any
+    traceparent: Any
+    correlation_id: Any
+
+
+def caller_of(uow: UnitOfWork, row: Kept) -> Caller:
+    """Whoever asked for what this row holds, as they may act now."""
+    return Caller.from_json(
+        uow.organization_id, row.caller, traceparent=row.traceparent, correlation_id=row.correlation_id
+    )
 
 
 async def start_as(uow: UnitOfWork, caller: Caller, start: Callable[[], Awaitable[UUID]]) -> UUID | RefusalError:
