@@ -134,7 +134,7 @@ class EngineStage:
         return task
 
     def worker(self, **options: Any) -> asyncio.Task[None]:
-        return self.spawn(EngineWorker(self.addresses, self.options(**options)).run())
+        return self.spawn(EngineWorker(self.addresses, self.options(**options), self.units(pool_size=4)).run())
 
     def children(self) -> asyncio.Task[None]:
         """Whoever starts child runs and tells of their ends."""

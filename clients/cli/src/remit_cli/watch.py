@@ -146,6 +146,7 @@ _NOUNS = {
     "timer": "its time",
     "decision": "a decision",
     "child": "a child run",
+    "step": "a long call",
 }
 _ASKS = {
     "decision": (
@@ -156,6 +157,7 @@ _ASKS = {
     "signal": ("{name} waits for a signal", "remit runs signal {run} {node}"),
     "timer": ("{name} waits for its time", ""),
     "child": ("{name} is a run of its own", "remit runs watch {child}"),
+    "step": ("{name} is under way, and its run holds no place meanwhile", ""),
 }
 """What a step waits for, and what somebody can type about it."""
 

@@ -403,7 +403,8 @@ class RunWaitStarted(RunFact):
     type: ClassVar = "execution.run.wait_started.v1"
 
     waiting_for: str
-    """approval, timer, signal or child; decision: a person has to say what became of its steps `step_ids`."""
+    """approval, timer, signal, child; step: calls go on alone; decision: a person has to say what became of `step_ids`.
+    """
     step_ids: list[UUID] = []
     approvals: list[ApprovalWanted] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from typing import Any
 from urllib.parse import urlsplit
 
 import execution
@@ -68,7 +69,7 @@ def build(settings: Settings) -> Service:
     amqp_url = settings.amqp_url.get_secret_value()
     texts, desk = TextSource(amqp_url), TextDesk(amqp_url)
     options = Options(
-        agents=kinds, objects=objects, keyring=keyring, slots=settings.slots, on_ended=signals.ended, texts=texts
+        agents=kinds, objects=objects, keyring=keyring, on_ended=signals.ended, texts=texts, **_sizes(settings)
     )
     clocks = [tick_schedules(objects, signals), judge_evaluations(objects)]
 
@@ -121,6 +122,10 @@ def _kinds(models: LlmRunner, to_others: OutboundClient) -> AgentKinds:
         "python": PythonRunner(installed_functions()),
         "mcp": McpRunner(to_others),
     })  # fmt: skip
+
+
+def _sizes(settings: Settings) -> dict[str, Any]:
+    return {"slots": settings.slots, "detach_seconds": settings.detach_seconds}
 
 
 def _embedded(settings: Settings) -> Endpoint | None:

@@ -24,3 +24,5 @@ class Settings(ServiceSettings):
     """Networks (`10.0.0.0/8`) and `host:port` that agents may call although they are not public."""
     slots: int = 256
     """Runs that one worker has in hand at once."""
+    detach_seconds: float = 300.0
+    """A run that does nothing but what takes longer than this gives up its slot and its place meanwhile."""

@@ -197,8 +197,8 @@ async def test_the_reaper_sends_out_again_what_lost_its_worker(engine: EngineSta
     await engine.database.sql(
         "update run set lease_until = now() + interval '1 h', started_at = now() where id = $1", alive
     )
-    assert await leases.reap(engine.addresses) == [dead]
-    assert await leases.reap(engine.addresses) == []  # left alone until it had time to be claimed
+    assert (await leases.reap(engine.addresses)).runs == [dead]
+    assert (await leases.reap(engine.addresses)).runs == []  # left alone until it had time to be claimed
     engine.worker()
     run = await engine.ended(dead)
     assert (run["status"], run["token"]) == ("completed", 4)

@@ -132,7 +132,10 @@ class FactTail:
                 await link.client.credit(_FROM, 1)
 
             await link.client.run_queue_listener_task(_FROM, take)
-            at = schema.OffsetSpec.from_params(OffsetType.TIMESTAMP, start)
+            # To a stream that was empty, a moment means whatever comes after the broker has looked for it: what was
+            # published meanwhile would be missed.
+            kind = (OffsetType.FIRST, None) if end is None else (OffsetType.TIMESTAMP, start)
+            at = schema.OffsetSpec.from_params(*kind)
             await link.client.subscribe(self._stream, _FROM, at, CREDIT_CHUNKS)
             await asyncio.Event().wait()
 

@@ -61,6 +61,8 @@ class Decided(StrEnum):
 
 DECIDED_FAILED, DECIDED_RETRY = "decided_failed", "decided_retry"
 """The error codes of attempts that a person gave up, or has tried again."""
+WORKER_LOST = "worker_lost"
+"""The error code of a detached call whose worker is gone: nobody counts it as a try."""
 
 
 class StopReason(StrEnum):

@@ -194,17 +194,22 @@ class Step(Stamped, Row):
     child_run_id: Mapped[UUID | None]
     """Of a child run's step: the run, once it has been started."""
     child: Mapped[Json | None]
-    """What is to run, and what it may use: `{orchestration_id, semver, limits}`."""
+    """What is to run, and what it may use: `{orchestration_id, semver, limits}`; of a detached call only `limits`."""
     child_used: Mapped[Json | None]
     """What it and its own children have used: `{cost_usd_micros, tokens, steps}`."""
     child_told: Mapped[bool] = mapped_column(default=False)
     """Whether it was stopped after the step had been skipped."""
+    lease_until: Mapped[datetime | None]
+    """Of a call that runs detached from its run: until when its worker is believed to be alive."""
 
     __table_args__ = (
         Index(
             "step_child_due_idx", "organization_id", "run_id", "id",
             postgresql_where=text("kind = 'subrun' and (status = 'waiting' and child_run_id is null or "
                                   "status = 'skipped' and not child_told)"),
+        ),
+        Index(
+            "step_lease_idx", "lease_until", postgresql_where=text("status = 'waiting' and lease_until is not null"),
         ),
         {"postgresql_partition_by": "list (retention_class)"},
     )  # fmt: skip

@@ -21,6 +21,7 @@ from execution.domain.agents import LlmAgent
 from execution.domain.documents import Json
 from execution.domain.nodes import AgentNode, Effects
 from execution.domain.prices import MAX_TOKENS_PER_CALL, PriceRow, UnknownPriceError
+from execution.domain.retries import DEFAULT_RETRY, RetryPolicy, should_retry
 from execution.domain.runs import StepStatus, Usage
 from execution.domain.walk import Ready, StepKey
 from execution.usecases.engine_definitions import AgentVersion, CredentialError, Definitions
@@ -80,11 +81,14 @@ class Attempt:
     """The step of the forked run whose recorded output stands for the call, which is not made."""
     retry_after_seconds: float = 0.0
     will_retry: bool = False
+    policy: RetryPolicy = DEFAULT_RETRY
+    lost: int = 0
+    """How many attempts before it were lost with their worker: these are no tries."""
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd_micros: int = 0
-    is_called: bool = False
-    """Whether its call may have left: not while it only waits for its turn to be tried again."""
+    called_at: float | None = None
+    """When its call left, by the loop's clock; None while it only waits for its turn to be tried again."""
     started_at: datetime = field(default_factory=utc_now)
     completed_at: datetime | None = None
 
@@ -101,6 +105,11 @@ class Attempt:
     def fail(self, code: str, message: str, *, retryable: bool = False) -> None:
         """It ended without an output."""
         self.error_code, self.error_message, self.retryable = code, message[:MESSAGE_CHARACTERS], retryable
+
+    def decide_retry(self) -> None:
+        """Say whether it is tried again, now that it has failed."""
+        code, tries = self.error_code, self.number - self.lost
+        self.will_retry = code is not None and self.retryable and should_retry(self.policy, tries, code)
 
     def row(self, status: StepStatus | None = None) -> StepRow:
         """The attempt as it is stored."""
@@ -157,7 +166,7 @@ class Attempts:
             return attempt
         if attempt.delay:
             await asyncio.sleep(attempt.delay)
-        attempt.started_at, attempt.is_called = utc_now(), True
+        attempt.started_at, attempt.called_at = utc_now(), asyncio.get_running_loop().time()
         with span("step", service="execution", traceparent=attempt.run.traceparent, node=attempt.ready.node.id):
             try:
                 if attempt.input.inline is None:

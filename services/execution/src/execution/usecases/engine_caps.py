@@ -25,24 +25,24 @@ class Caps:
         self._run = run
         self.limits = limits_in(run.limits)
         self.promised: dict[StepKey, Usage] = {}
-        """What children that have not ended may use."""
+        """What children and detached calls that have not ended may use."""
         self._used = NOTHING
         """What children that have ended, and theirs, have used."""
 
     def recall(self, key: StepKey, record: Any) -> None:
-        """Count a step that is stored, if it is a child's."""
-        if record["kind"] != SubrunNode.kind or record["child"] is None:
-            return
+        """Count a step that is stored, if it is a child's or a call that runs detached."""
         self.promised.pop(key, None)
+        if record["child"] is None:
+            return
         may_use = used_by(limits_in(orjson.loads(record["child"])["limits"]))
         if record["status"] == StepStatus.WAITING:
             self.promised[key] = may_use
-        else:
+        elif record["kind"] == SubrunNode.kind:
             told = record["child_used"]
             self._used = total(self._used, may_use if told is None else usage_of(orjson.loads(told)))
 
     def give_up(self, key: StepKey) -> None:
-        """Nobody waits for this child any more: it may have used all that it was promised."""
+        """Nobody waits for this child or call any more: it may have used all that it was promised."""
         self._used = total(self._used, self.promised.pop(key, NOTHING))
 
     def spent(self, write: RunWrite, calls: Iterable[Usage], steps: int) -> Usage:

@@ -119,7 +119,7 @@ class Children:
             input_ref=stored.reference,
             child=orjson.dumps(wanted).decode(),
         )
-        self.waits.hold_child(_key(step), row)
+        self.waits.hold(_key(step), row, WaitingFor.CHILD)
         self.caps.promised[_key(step)] = used_by(limits)
         write.steps.append(row)
         write.facts.append(engine_facts.wait_started(self.run, WaitingFor.CHILD, [row]))

@@ -16,15 +16,18 @@ from chassis.ids import new_id
 from chassis.objects import NoObjects, Objects
 from chassis.sealing import Keyring
 from chassis.telemetry import logger
+from chassis.uow import Units
 from execution.clients.agents import AgentRunner
 from execution.clients.dispatch import QUEUE, Delivery, Line
 from execution.domain.runs import RunStatus, StopReason
 from execution.usecases.engine_attempts import Attempts
 from execution.usecases.engine_batches import LANES, Batches
 from execution.usecases.engine_definitions import Definitions
+from execution.usecases.engine_detached import DetachedCalls
 from execution.usecases.engine_prices import Prices
 from execution.usecases.engine_rows import FEW, KEYED_PLANS, LEASE_SECONDS, Rows, RunWrite, is_gone
-from execution.usecases.engine_runs import RunInHand, Workshop
+from execution.usecases.engine_runs import RunInHand
+from execution.usecases.engine_workshop import Workshop
 from execution.usecases.engine_writing import LostRunError
 from execution.usecases.run_texts import TextSource
 from spine.stream import keep_running
@@ -86,6 +89,8 @@ class Options:
     keyring: Keyring | None = None
     slots: int = SLOTS
     lanes: int = LANES
+    detach_seconds: float = 300.0
+    """A run that does nothing but what takes longer gives up its slot and its place meanwhile."""
     on_ended: Callable[[list[UUID]], None] = lambda _: None
     """Called with runs that have ended or wait: wakes whoever waits for them."""
     texts: TextSource | None = None
@@ -96,7 +101,7 @@ def engine(options: Options) -> Callable[[Running], Coroutine[Any, Any, None]]:
     """The worker for `Service(workers=[...])`, whose relay hears of every commit."""
 
     async def run_engine(running: Running) -> None:
-        await EngineWorker(addresses_of(running), options, wake=running.units.wake_relay).run()
+        await EngineWorker(addresses_of(running), options, running.units).run()
 
     return run_engine
 
@@ -104,9 +109,9 @@ def engine(options: Options) -> Callable[[Running], Coroutine[Any, Any, None]]:
 class EngineWorker:
     """Works on runs until cancelled; what it held then goes to another worker at once."""
 
-    def __init__(self, addresses: Addresses, options: Options, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, addresses: Addresses, options: Options, units: Units | None = None) -> None:
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{new_id().hex[-8:]}"
-        self._addresses, self._options, self._wake = addresses, options, wake
+        self._addresses, self._options, self._units = addresses, options, units
         self._in_hand: dict[UUID, RunInHand] = {}
         self._claiming: dict[UUID, list[Delivery]] = {}
         """Runs that are being claimed, with the further messages that came for them meanwhile."""
@@ -120,7 +125,11 @@ class EngineWorker:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(keep_running(lambda: self._listen(shop), "engine", pause=lambda _: 0.5))
                 tasks.create_task(keep_running(self._pulses, "engine.pulse", pause=lambda _: 0.5))
+                if shop.detached is not None:
+                    tasks.create_task(keep_running(shop.detached.pulse, "engine.detached", pause=lambda _: 0.5))
         finally:
+            if shop.detached is not None:
+                await shop.detached.close()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -137,17 +146,20 @@ class EngineWorker:
             await asyncio.sleep(1)
 
     def _workshop(self, rows: Rows) -> Workshop:
-        options = self._options
+        options, units, detached = self._options, self._units, None
+        if units is not None:
+            detached = DetachedCalls(rows, units, after_seconds=options.detach_seconds, most=options.slots)
         definitions = Definitions(rows, options.keyring)
         attempts = Attempts(options.agents, options.objects, rows, definitions, Prices(rows), options.texts)
         self._claims = Batches(rows.claim, lanes=options.lanes)
 
         async def write(writes: Sequence[RunWrite]) -> list[str | None]:
             stored = await rows.write(writes)
-            self._wake()
+            if units is not None:
+                units.wake_relay()
             return stored
 
-        return Workshop(rows, Batches(write, lanes=options.lanes), definitions, attempts)
+        return Workshop(rows, Batches(write, lanes=options.lanes), definitions, attempts, detached)
 
     async def _listen(self, shop: Workshop) -> None:
         line = await Line.open(self._addresses.amqp_url, queue=self._addresses.queue, prefetch=self._options.slots)

@@ -96,18 +96,21 @@ _WRITE = f"""with item as (
   insert into step (organization_id, retention_class, run_id, token, node, iteration, attempt, id, step_number, kind,
     effects, agent_id, agent_version_id, agent_semver, status, input, input_ref, output, output_ref, error_code,
     error_message, will_retry, provider, model_name, price_version, input_tokens, output_tokens, cost_usd_micros,
-    started_at, completed_at, copied_from, child)
-  select s.* from unnest($21::uuid[], $22::smallint[], $23::uuid[], $24::bigint[], $25::text[], $26::integer[],
+    started_at, completed_at, copied_from, child, lease_until)
+  select s.*, case when s.status = 'waiting' and s.kind = 'agent' then now() + interval '{LEASE_SECONDS} s' end
+  from unnest($21::uuid[], $22::smallint[], $23::uuid[], $24::bigint[], $25::text[], $26::integer[],
     $27::smallint[], $28::uuid[], $29::integer[], $30::text[], $31::text[], $32::uuid[], $33::uuid[], $34::text[],
     $35::text[], $36::bytea[], $37::text[], $38::bytea[], $39::text[], $40::text[], $41::text[], $42::boolean[],
     $43::text[], $44::text[], $45::text[], $46::bigint[], $47::bigint[], $48::bigint[], $49::timestamptz[],
-    $50::timestamptz[], $51::uuid[], $52::jsonb[]) as s(organization_id, retention_class, run_id)
+    $50::timestamptz[], $51::uuid[], $52::jsonb[]) as s(organization_id, retention_class, run_id, token, node,
+    iteration, attempt, id, step_number, kind, effects, agent_id, agent_version_id, agent_semver, status)
   where (s.run_id in (select id from written)) is true
   on conflict (organization_id, retention_class, run_id, node, iteration, attempt) do update set
     id = excluded.id, status = excluded.status, output = excluded.output, output_ref = excluded.output_ref,
     error_code = excluded.error_code, error_message = excluded.error_message, will_retry = excluded.will_retry,
     input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens,
     cost_usd_micros = excluded.cost_usd_micros, completed_at = excluded.completed_at, token = excluded.token,
+    child = case step.kind when 'agent' then excluded.child else step.child end, lease_until = excluded.lease_until,
     updated_at = now(), version = step.version + 1
     where step.status in ('started', 'waiting')
 ), facts as (
@@ -122,7 +125,8 @@ select id, status from written"""  # noqa: S608  (a number of our own)
 _STAND = """select token, last_step, status, answers, kill_switch_id is not null as is_killed from run
 where organization_id = $1 and retention_class = $2 and id = $3"""
 _STEPS = """select node, iteration, attempt, id, step_number, status, will_retry, output, output_ref, error_code,
-  started_at, kind, child, child_used
+  started_at, completed_at, kind, effects, agent_id, agent_version_id, agent_semver, input_tokens, output_tokens,
+  cost_usd_micros, child, child_used
 from step where organization_id = $1 and retention_class = $2 and run_id = $3 order by step_number, attempt"""
 
 _RECORDED = """select id, output, output_ref from step
@@ -169,6 +173,13 @@ class ClaimedRun:
     remaining: float | None
     """Seconds to its deadline, if it has one."""
 
+    def count(self, attempt: Any) -> None:
+        """Somebody else has ended an attempt, and counted it in the run's row."""
+        self.step_count += 1
+        self.input_tokens += attempt["input_tokens"]
+        self.output_tokens += attempt["output_tokens"]
+        self.cost_usd_micros += attempt["cost_usd_micros"]
+
     @classmethod
     def of(cls, record: asyncpg.Record) -> ClaimedRun:
         """The run in a claimed row."""
@@ -212,7 +223,7 @@ class StepRow(NamedTuple):
     completed_at: datetime | None
     copied_from: UUID | None = None
     child: str | None = None
-    """Of a child run's step, as JSON: what is to run, and what it may use."""
+    """Of a child run's step and of a detached call, as JSON: what is to run, and what it may use."""
 
 
 class FactRow(NamedTuple):

@@ -8,53 +8,44 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
+
+import orjson
 
 from chassis.clock import utc_now
 from chassis.errors import RefusalError
 from execution.clients.dispatch import Delivery
-from execution.domain.documents import Json
-from execution.domain.graph import Graph, retry_of
+from execution.domain.caps import told_limits
+from execution.domain.graph import Graph
 from execution.domain.interpreter import Finished, Plan, next_work, partial_output
 from execution.domain.nodes import AgentNode, Effects, SubrunNode, WaitNode
-from execution.domain.retries import retry_delay, should_retry
+from execution.domain.retries import retry_delay
 from execution.domain.runs import (
-    FINAL_STEP,
+    Limits,
     RunStatus,
     StepStatus,
     StopReason,
-    Usage,
     WaitingFor,
-    cap_exceeded,
     status_of_stop,
 )
 from execution.domain.walk import Outcome, Ready, StepKey
 from execution.usecases import engine_facts
-from execution.usecases.engine_attempts import LONGEST_CALL_SECONDS, Attempt, Attempts
-from execution.usecases.engine_batches import Batches
+from execution.usecases.engine_attempts import Attempt
+from execution.usecases.engine_calls import Calls
 from execution.usecases.engine_caps import Caps
 from execution.usecases.engine_children import Children
-from execution.usecases.engine_definitions import DefinitionGoneError, Definitions
-from execution.usecases.engine_rows import ClaimedRun, Rows, RunWrite, StepRow, bare_step
+from execution.usecases.engine_definitions import DefinitionGoneError
+from execution.usecases.engine_progress import Progress
+from execution.usecases.engine_rows import ClaimedRun, RunWrite, StepRow, bare_step
 from execution.usecases.engine_waits import Waits
+from execution.usecases.engine_workshop import Workshop
 from execution.usecases.engine_writing import AnsweredMeanwhileError, LostRunError, Writer
 
 MAX_TAKEOVERS = 5
 """So many workers in a row may lose a run without any progress; the next one gives it up."""
 SAY_STARTED_SECONDS = 0.2
 """A run whose first step takes longer says so at once; all others say it together with that step."""
-LET_GO_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What runs share within a worker."""
-
-    rows: Rows
-    writes: Batches[RunWrite, str | None]
-    definitions: Definitions
-    attempts: Attempts
 
 
 class RunInHand:
@@ -73,13 +64,10 @@ class RunInHand:
         if self._caps.limits.timeout_seconds is not None:
             left.append(self._caps.limits.timeout_seconds - run.elapsed)
         self._deadline = self.since + min(left) if left else None
-        self._completed: dict[StepKey, Outcome] = {}
-        self._tried: dict[StepKey, int] = {}
-        self._delays: dict[StepKey, float] = {}
-        self._under_way: dict[asyncio.Task[Attempt], Attempt] = {}
         self._messages: dict[str, str | None] = {}
-        self._step_number = 0
         self._waits = Waits(run, shop.attempts)
+        self._progress = Progress(run, shop.rows, shop.attempts, self._caps, self._waits)
+        self._calls = Calls(shop, run, self._caps, self._progress)
         self._children = Children(run, self._caps, self._waits, shop.attempts, shop.definitions)
         self._answered: asyncio.Future[None] = self._loop.create_future()
         self.heard = run.answers
@@ -114,14 +102,14 @@ class RunInHand:
             await self._keep_calls(error.write)
             raise
         finally:
-            await self._let_go()
+            await self._calls.let_go()
 
     async def _drive(self) -> None:
         run, write = self.run, RunWrite(self.run)
         if run.last_step == 0:
             write.facts.append(engine_facts.started(run))
         has_past = run.last_step > 0 or run.forked_from is not None
-        is_undecided = has_past and await self._recall(write)
+        is_undecided = has_past and await self._progress.recall(write)
         if run.status == RunStatus.CANCELLING:
             await self._stop(write, StopReason.CANCELLED)
         elif is_undecided:
@@ -141,32 +129,40 @@ class RunInHand:
         except RefusalError as error:
             await self._finish(write, Finished(RunStatus.FAILED, None, error.code))
             return
+        is_quiet = False
         while True:
-            plan = next_work(graph, value, self._completed)
+            plan = next_work(graph, value, self._progress.completed)
             await self._skip(graph, plan, write)
             if plan.finished is not None:
-                for task in list(self._under_way):
-                    await self._abandon(task, write, "The run was over before.")
+                for task in list(self._calls.under_way):
+                    self._add(write, await self._calls.abandon(task, "The run was over before."), StepStatus.SKIPPED)
                 await self._finish(write, plan.finished)
                 return
-            if ended := await self._waits.look(plan.ready, write, self._next_number):
-                self._completed |= ended
+            if ended := await self._waits.look(plan.ready, write, self._progress.next_number):
+                self._progress.completed |= ended
                 continue
             ended, reason = await self._children.look(
-                plan.ready, write, lambda: self._spent((), write), self._seconds_left(), self._next_number
+                plan.ready,
+                write,
+                lambda: self._calls.spent((), write),
+                self._seconds_left(),
+                self._progress.next_number,
             )
             if ended:
-                self._completed |= ended
+                self._progress.completed |= ended
                 continue
             reason = reason or await self._begin(graph, plan.ready, write)
-            if reason is None and not self._under_way:
+            if reason is None and not self._calls.under_way:
                 await self._rest(write)
+                return
+            if reason is None and is_quiet and self._calls.seconds_to_detach() == 0:
+                await self._detach(write)
                 return
             reason = reason or await self._until_some_ended(write)
             if reason is not None:
                 await self._stop(write, reason)
                 return
-            self._note_ended(graph, write)
+            is_quiet = not self._note_ended(write)
 
     # ------------------------------------------------------------------------------------------------- beginning
 
@@ -174,31 +170,33 @@ class RunInHand:
         """Start what is ready, after all that went before is stored; the reason when a cap forbids it."""
         if self._seconds_left() == 0:
             return StopReason.TIMEOUT
-        at_work = {attempt.key for attempt in self._under_way.values()}
+        at_work = {attempt.key for attempt in self._calls.under_way.values()}
         fresh: list[Attempt] = []
         for step in ready:
-            if isinstance(step.node, (WaitNode, SubrunNode)) or StepKey(step.node.id, step.iteration) in at_work:
+            key = StepKey(step.node.id, step.iteration)
+            if isinstance(step.node, (WaitNode, SubrunNode)) or key in at_work or key in self._waits.held:
                 continue
-            attempt = await self._attempt(graph, step, self._tokens_left(fresh, write))
-            reason = self._over_cap(attempt, fresh, write)
-            if reason is not None and self._caps.is_only_promised(self._spent(fresh, write), attempt.estimate):
-                self._delays[attempt.key] = attempt.delay  # once a child has ended, what it did not use may do
+            if self._progress.lost[key] > MAX_TAKEOVERS:
+                return StopReason.CRASH_LOOP
+            attempt = await self._calls.prepare(graph, step, self._calls.tokens_left(fresh, write))
+            reason = self._calls.over_cap(attempt, fresh, write)
+            if reason is not None and self._caps.is_only_promised(self._calls.spent(fresh, write), attempt.estimate):
+                self._calls.delays[attempt.key] = attempt.delay  # once a child has ended, what it did not use may do
                 continue
             if reason is not None:
                 return reason
             fresh.append(attempt)
-            self._next_number()
-            self._tried[attempt.key] = attempt.number
+            self._progress.next_number()
+            self._progress.tried[attempt.key] = attempt.number
         for attempt in fresh:
             # Nobody may guess later whether a write happened: that it was tried is stored before it is.
             if attempt.effects == Effects.WRITE and attempt.error_code is None:
                 write.steps.append(attempt.row(StepStatus.STARTED))
-        if write.steps and (fresh or self._under_way):
+        if write.steps and (fresh or self._calls.under_way):
             await self._store(write)
             if self._halt.done():
                 return self._give_up(fresh, write)
-        for attempt in fresh:
-            self._under_way[self._loop.create_task(self._shop.attempts.make(attempt))] = attempt
+        self._calls.make(fresh)
         return None
 
     def _give_up(self, fresh: Iterable[Attempt], write: RunWrite) -> StopReason:
@@ -217,65 +215,18 @@ class RunInHand:
                 attempt.fail("skipped", "The run was stopped before this call.")
                 write.steps.append(attempt.row(StepStatus.SKIPPED))
 
-    def _next_number(self) -> int:
-        self._step_number += 1
-        return self._step_number
-
-    async def _attempt(self, graph: Graph, step: Ready, tokens_left: int | None) -> Attempt:
-        key = StepKey(step.node.id, step.iteration)
-        agent, gone = None, False
-        if isinstance(step.node, AgentNode):
-            try:
-                agent = await self._shop.definitions.agent_of(self.run, step.node.agent)
-            except DefinitionGoneError:
-                gone = True
-        wanted = [LONGEST_CALL_SECONDS, getattr(step.node, "timeout_seconds", None) or graph.step_timeout_seconds]
-        wanted.append(agent.spec.timeout_seconds if agent else None)
-        attempt = Attempt(
-            self.run,
-            step,
-            number=self._tried.get(key, 0) + 1,
-            step_number=self._step_number + 1,
-            agent=agent,
-            tokens_left=tokens_left,
-            seconds=min(seconds for seconds in wanted if seconds is not None),
-            delay=self._delays.pop(key, 0.0),
-        )
-        if gone:
-            attempt.fail("definition_gone", "The agent's version is not there.")
-        else:
-            await self._shop.attempts.prepare(attempt)
-        if agent is not None and attempt.error_code is None:
-            over = cap_exceeded(agent.limits, Usage(), attempt.estimate)
-            if over is not None:
-                attempt.fail(over.value, "The call could use more than the agent's limits allow.")
-        return attempt
-
-    def _over_cap(self, attempt: Attempt, fresh: Iterable[Attempt], write: RunWrite) -> StopReason | None:
-        """Whether what was spent, what is under way and this call may together pass a limit of the run."""
-        if attempt.error_code is not None:
-            return None
-        return self._caps.forbidden(self._spent(fresh, write), attempt.estimate)
-
-    def _tokens_left(self, fresh: Iterable[Attempt], write: RunWrite) -> int | None:
-        most = self._caps.limits.max_tokens
-        return None if most is None else max(0, most - self._spent(fresh, write).tokens)
-
-    def _spent(self, fresh: Iterable[Attempt], write: RunWrite) -> Usage:
-        """What was spent, and what is under way or about to be may spend."""
-        calls = [attempt.estimate for attempt in (*self._under_way.values(), *fresh)]
-        done = sum(1 for outcome in self._completed.values() if outcome.status != StepStatus.SKIPPED)
-        return self._caps.spent(write, calls, done + len(calls))
-
     # --------------------------------------------------------------------------------------------------- waiting
 
     async def _until_some_ended(self, write: RunWrite) -> StopReason | None:
         """Wait for an attempt to end; the reason when the run has to stop first."""
         while True:
             seconds = self._seconds_left()
+            long = self._calls.seconds_to_detach()
+            if long is not None and (seconds is None or seconds > long):
+                seconds = long
             if write.facts and (seconds is None or seconds > SAY_STARTED_SECONDS):
                 seconds = SAY_STARTED_SECONDS
-            wanted: set[asyncio.Future[Any]] = {*self._under_way, self._halt}
+            wanted: set[asyncio.Future[Any]] = {*self._calls.under_way, self._halt}
             if self._waits.held:
                 wanted.add(self._answered)
             await asyncio.wait(wanted, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -286,36 +237,64 @@ class RunInHand:
                 return reason
             if self._answered.done():
                 self._answered = self._loop.create_future()
-                await self._take_answers()
+                self.run.answers = self.heard
+                await self._progress.take_answers()
                 return None
-            if any(task.done() for task in self._under_way):
+            if any(task.done() for task in self._calls.under_way):
                 return None
             if self._deadline is not None and self._loop.time() >= self._deadline:
                 return StopReason.TIMEOUT
+            if self._calls.seconds_to_detach() == 0:
+                return None
             if write.facts:
                 await self._store(write)
 
     def _seconds_left(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - self._loop.time())
 
-    def _note_ended(self, graph: Graph, write: RunWrite) -> None:
-        """Take up every attempt that has ended: its row and fact, and the step's outcome unless it is tried again."""
-        for task in [task for task in self._under_way if task.done()]:
+    async def _detach(self, write: RunWrite) -> None:
+        """Let go of the run while its calls go on; each tells of its end by itself."""
+        desk, calls = self._shop.detached, dict(self._calls.under_way)
+        for attempt in calls.values():
+            may_use = Limits(attempt.estimate.cost_usd_micros, attempt.estimate.tokens, 0)
+            row = attempt.row(StepStatus.WAITING)._replace(
+                child=orjson.dumps({"limits": told_limits(may_use)}).decode()
+            )
+            self._waits.hold(attempt.key, row, WaitingFor.STEP)
+            write.put(row)
+        write.facts.append(engine_facts.wait_started(self.run, WaitingFor.STEP, self._waits.rows()))
+        self._waits.rest(write, self._seconds_left())
+        await self._store(write)
+        if desk is None or self._halt.done():
+            for attempt in calls.values():
+                self._waits.forget(attempt.key)
+            await self._stop(write, StopReason.CANCELLED)
+            return
+        desk.take(calls)
+        self._calls.under_way.clear()
+
+    def _note_ended(self, write: RunWrite) -> bool:
+        """Take up every attempt that has ended: its row and fact, and the step's outcome unless it is tried again.
+
+        Returns whether there was any.
+        """
+        ended = [task for task in self._calls.under_way if task.done()]
+        for task in ended:
             attempt = task.result()
-            del self._under_way[task]
+            del self._calls.under_way[task]
             code = attempt.error_code
+            attempt.decide_retry()
             if code is None:
-                self._completed[attempt.key] = Outcome(StepStatus.COMPLETED, attempt.output)
+                self._progress.completed[attempt.key] = Outcome(StepStatus.COMPLETED, attempt.output)
+            elif attempt.will_retry:
+                policy, tries = attempt.policy, attempt.number - attempt.lost
+                asked = min(attempt.retry_after_seconds, policy.max_delay_seconds)
+                self._calls.delays[attempt.key] = max(asked, retry_delay(policy, tries, random.random()))
             else:
-                policy = retry_of(graph, attempt.ready.node, attempt.agent.retry if attempt.agent else None)
-                attempt.will_retry = attempt.retryable and should_retry(policy, attempt.number, code)
-                if attempt.will_retry:
-                    asked = min(attempt.retry_after_seconds, policy.max_delay_seconds)
-                    self._delays[attempt.key] = max(asked, retry_delay(policy, attempt.number, random.random()))
-                else:
-                    self._completed[attempt.key] = Outcome(StepStatus.FAILED, None, code)
-                    self._messages[attempt.key.node] = attempt.error_message
+                self._progress.completed[attempt.key] = Outcome(StepStatus.FAILED, None, code)
+                self._messages[attempt.key.node] = attempt.error_message
             self._add(write, attempt)
+        return bool(ended)
 
     def _add(self, write: RunWrite, attempt: Attempt, status: StepStatus | None = None) -> None:
         self._count(write, attempt.row(status))
@@ -333,38 +312,28 @@ class RunInHand:
 
     async def _skip(self, graph: Graph, plan: Plan, write: RunWrite) -> None:
         """Stop and store as skipped what no longer counts, in the write of the outcome that decided it."""
-        at_work = {attempt.key: task for task, attempt in self._under_way.items()}
+        at_work = {attempt.key: task for task, attempt in self._calls.under_way.items()}
         for key in plan.skipped:
-            if key in self._completed:
+            if key in self._progress.completed:
                 continue
-            self._completed[key] = Outcome(StepStatus.SKIPPED)
+            self._progress.completed[key] = Outcome(StepStatus.SKIPPED)
             task = at_work.get(key)
             if task is None:
                 write.put(self._skipped(graph, key, write))
                 continue
-            await self._abandon(task, write, "Enough other branches had ended.")
-
-    async def _abandon(self, task: asyncio.Task[Attempt], write: RunWrite, why: str) -> None:
-        """End a call that no longer counts; what it has used does."""
-        attempt = self._under_way.pop(task)
-        task.cancel()
-        await asyncio.wait({task}, timeout=LET_GO_SECONDS)
-        attempt.completed_at = attempt.completed_at or utc_now()
-        attempt.fail("skipped", why)
-        self._add(write, attempt, StepStatus.SKIPPED)
+            self._add(write, await self._calls.abandon(task, "Enough other branches had ended."), StepStatus.SKIPPED)
 
     def _skipped(self, graph: Graph, key: StepKey, write: RunWrite) -> StepRow:
         begun = self._waits.forget(key)
         if begun is not None:
             write.settles = True
-            if begun.kind == SubrunNode.kind:
-                self._caps.give_up(key)
-                write.stirs_children = True
+            self._caps.give_up(key)
+            write.stirs_children = write.stirs_children or begun.kind == SubrunNode.kind
             kind = graph.nodes[key.node].kind
             begun = begun._replace(kind=kind, status=StepStatus.SKIPPED, completed_at=utc_now())
             write.facts.append(engine_facts.step_skipped(self.run, begun))
             return begun
-        row = bare_step(self.run, key, self._tried.get(key, 0) + 1, self._next_number())
+        row = bare_step(self.run, key, self._progress.tried.get(key, 0) + 1, self._progress.next_number())
         return row._replace(kind=graph.nodes[key.node].kind)
 
     async def _finish(self, write: RunWrite, finished: Finished) -> None:
@@ -382,8 +351,8 @@ class RunInHand:
 
     async def _stop(self, write: RunWrite, reason: StopReason) -> None:
         """End the run before its graph does; what its steps have produced is kept."""
-        attempts = list(self._under_way.values())
-        await self._let_go()
+        attempts = list(self._calls.under_way.values())
+        await self._calls.let_go()
         self._drop([attempt for attempt in attempts if not _has_begun(attempt)], write)
         attempts = [attempt for attempt in attempts if _has_begun(attempt)]
         if reason is StopReason.CANCELLED:
@@ -394,18 +363,15 @@ class RunInHand:
                 attempt.fail(reason.value, "The run was stopped during this attempt.")
             self._add(write, attempt)
             if attempt.error_code is None:
-                self._completed[attempt.key] = Outcome(StepStatus.COMPLETED, attempt.output)
+                self._progress.completed[attempt.key] = Outcome(StepStatus.COMPLETED, attempt.output)
+        for key, row in self._waits.detached():
+            self._waits.forget(key)
+            write.settles = True
+            given_up = row._replace(status=StepStatus.FAILED, error_code=reason.value, completed_at=utc_now())
+            self._count(write, given_up._replace(error_message="The run was stopped during this attempt."))
         status = status_of_stop(reason)
         code = None if status == RunStatus.CANCELLED else reason.value
-        await self._finish(write, Finished(status, partial_output(self._completed), code, None, reason))
-
-    async def _let_go(self) -> None:
-        tasks = list(self._under_way)
-        self._under_way.clear()
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=LET_GO_SECONDS)
+        await self._finish(write, Finished(status, partial_output(self._progress.completed), code, None, reason))
 
     async def _await_decision(self, write: RunWrite) -> None:
         """A write was tried and nobody knows whether it happened: a person has to say."""
@@ -415,7 +381,7 @@ class RunInHand:
 
     async def _rest(self, write: RunWrite) -> None:
         """Let go of the run until somebody answers or a moment comes."""
-        self._waits.rest(write)
+        self._waits.rest(write, self._seconds_left())
         await self._store(write)
         if self._halt.done():
             await self._stop(write, StopReason.CANCELLED)
@@ -440,43 +406,6 @@ class RunInHand:
         if write.steps:
             await self._writer.store(write)
 
-    async def _recall(self, write: RunWrite) -> bool:
-        """Take up what earlier holders have stored; whether a write was tried of which nobody knows the outcome."""
-        undecided = False
-        for row in await self._shop.rows.steps(self.run):
-            key, status = StepKey(row["node"], row["iteration"]), row["status"]
-            self._tried[key] = row["attempt"]
-            self._step_number = max(self._step_number, row["step_number"])
-            self._caps.recall(key, row)
-            if status == StepStatus.WAITING:
-                self._waits.recall(row)
-            elif status in (StepStatus.STARTED, StepStatus.NEEDS_DECISION):
-                undecided = True
-                write.steps.append(_undecided(self.run, row))
-            elif not row["will_retry"]:
-                await self._take_up(key, row)
-        return undecided
-
-    async def _take_answers(self) -> None:
-        """Take up what others have said of steps that wait."""
-        self.run.answers = self.heard
-        for row in await self._shop.rows.steps(self.run):
-            key = StepKey(row["node"], row["iteration"])
-            if row["status"] in FINAL_STEP and key not in self._completed and self._waits.forget(key) is not None:
-                self._caps.recall(key, row)
-                self.run.step_count += 1
-                await self._take_up(key, row)
-
-    async def _take_up(self, key: StepKey, row: Any) -> None:
-        output: Json = await self._shop.attempts.load(row["output"], row["output_ref"])
-        self._completed[key] = Outcome(StepStatus(row["status"]), output, row["error_code"])
-
 
 def _has_begun(attempt: Attempt) -> bool:
-    return attempt.is_called or attempt.completed_at is not None
-
-
-def _undecided(run: ClaimedRun, row: Any) -> StepRow:
-    return bare_step(run, StepKey(row["node"], row["iteration"]), row["attempt"], row["step_number"])._replace(
-        id=row["id"], status=StepStatus.NEEDS_DECISION, completed_at=None
-    )
+    return attempt.called_at is not None or attempt.completed_at is not None

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import orjson
 
 from chassis.clock import utc_now
 from chassis.errors import RefusalError
 from contracts.execution import ApprovalWanted
-from execution.domain.nodes import SubrunNode, Wait, WaitNode
+from execution.domain.nodes import AgentNode, SubrunNode, Wait, WaitNode
 from execution.domain.runs import StepStatus, WaitingFor
 from execution.domain.waits import EXPIRY_GRACE, WaitError, approval_digest, due_at, overdue
 from execution.domain.walk import Outcome, Ready, StepKey
@@ -24,8 +25,15 @@ from execution.usecases.engine_rows import ClaimedRun, RunWrite, StepRow, bare_s
 
 MAX_SHOWN_BYTES = 16 * 1024
 """What an approver is shown of a step; it travels in a fact."""
-_FIRST = (WaitingFor.APPROVAL, WaitingFor.SIGNAL, WaitingFor.CHILD, WaitingFor.TIMER)
-"""What a run says that it waits for, where it waits for several things."""
+_FIRST = (
+    WaitingFor.DECISION,
+    WaitingFor.STEP,
+    WaitingFor.APPROVAL,
+    WaitingFor.SIGNAL,
+    WaitingFor.CHILD,
+    WaitingFor.TIMER,
+)
+"""What a run says that it waits for, where it waits for several things; while a call is under way its time runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +43,7 @@ class Held:
     row: StepRow
     kind: Wait | WaitingFor
     wakes_at: datetime | None
-    """When the run looks again by itself; a child run tells of its end."""
+    """When the run looks again by itself; a child run and a detached call tell of their end."""
 
 
 class Waits:
@@ -53,6 +61,10 @@ class Waits:
         self._begun[key] = row._replace(
             id=record["id"],
             kind=record["kind"],
+            effects=record["effects"],
+            agent_id=record["agent_id"],
+            agent_version_id=record["agent_version_id"],
+            agent_semver=record["agent_semver"],
             status=StepStatus.WAITING,
             started_at=record["started_at"],
             completed_at=None,
@@ -63,8 +75,18 @@ class Waits:
         self.held.pop(key, None)
         return self._begun.pop(key, None)
 
+    def is_waiting(self, key: StepKey, step_id: UUID) -> bool:
+        """Whether this very attempt is one that waits, as far as we know."""
+        row = self._begun.get(key)
+        return row is not None and row.id == step_id
+
+    def detached(self) -> list[tuple[StepKey, StepRow]]:
+        """The calls that others have under way for this run."""
+        return [(key, row) for key, row in self._begun.items() if row.kind == AgentNode.kind]
+
     def close(self, write: RunWrite, *, tell: bool) -> None:
         """The run ends: nobody has to answer any more; `tell` where its end does not say so by itself."""
+        write.settles = write.settles or bool(self.detached())
         for row in self._begun.values():
             write.stirs_children = write.stirs_children or row.kind == SubrunNode.kind
             skipped = row._replace(status=StepStatus.SKIPPED, completed_at=utc_now())
@@ -82,8 +104,11 @@ class Waits:
         for step in ready:
             key = StepKey(step.node.id, step.iteration)
             row = self._begun.get(key)
-            if isinstance(step.node, SubrunNode) and row is not None:
-                self.hold_child(key, row)
+            if row is not None and key not in self.held:
+                if isinstance(step.node, SubrunNode):
+                    self.hold(key, row, WaitingFor.CHILD)
+                elif isinstance(step.node, AgentNode):
+                    self.hold(key, row, WaitingFor.STEP)
             if not isinstance(step.node, WaitNode):
                 continue
             is_new = row is None
@@ -97,21 +122,30 @@ class Waits:
                 self.forget(key)
         return ended
 
-    def hold_child(self, key: StepKey, row: StepRow) -> None:
-        """A step waits for the end of its child run."""
+    def hold(self, key: StepKey, row: StepRow, kind: WaitingFor) -> None:
+        """A step waits for the end of its child run, or of a call that others have under way."""
         self._begun[key] = row
-        self.held[key] = Held(row, WaitingFor.CHILD, None)
+        self.held[key] = Held(row, kind, None)
 
-    def rest(self, write: RunWrite) -> None:
-        """Make of a write the one with which the run waits."""
+    def await_decision(self, key: StepKey) -> None:
+        """Nobody knows what became of the write that was under way: a person has to say."""
+        self.held[key] = Held(self._begun[key], WaitingFor.DECISION, None)
+
+    def rest(self, write: RunWrite, seconds_left: float | None) -> None:
+        """Make of a write the one with which the run waits; with a call under way, no longer than `seconds_left`."""
         kinds = {held.kind.value for held in self.held.values()}
         moments = [held.wakes_at for held in self.held.values() if held.wakes_at is not None]
+        if WaitingFor.STEP in kinds and seconds_left is not None:
+            moments.append(utc_now() + timedelta(seconds=seconds_left))
         write.status = "waiting"
         write.waiting_for = next(kind for kind in _FIRST if kind in kinds)
         write.wake_at = min(moments, default=None)
         if not write.facts:
-            rows = [held.row for held in self.held.values()]
-            write.facts.append(engine_facts.wait_started(self._run, write.waiting_for, rows))
+            write.facts.append(engine_facts.wait_started(self._run, write.waiting_for, self.rows()))
+
+    def rows(self) -> list[StepRow]:
+        """The steps that wait."""
+        return [held.row for held in self.held.values()]
 
     async def _look_at(
         self, step: Ready, node: WaitNode, row: StepRow, write: RunWrite, *, is_new: bool

@@ -25,7 +25,7 @@ class ForgottenClaimError(Exception):
 
 
 class AnsweredMeanwhileError(Exception):
-    """Somebody answered a wait while we were about to end it by the clock: the run has to be taken up anew."""
+    """Somebody answered a wait, or ended a call, while we were about to end it: the run has to be taken up anew."""
 
     def __init__(self, write: RunWrite) -> None:
         super().__init__("answered meanwhile")
@@ -87,10 +87,10 @@ class Writer:
             raise LostRunError
         if standing.last_step == run.last_step + 1:
             return standing.status  # stored at the first try, whose answer was lost with the connection
+        if write.settles and standing.answers != run.answers:
+            raise AnsweredMeanwhileError(write)
         if standing.status == RunStatus.CANCELLING and write.ended:
             raise _CancelledMeanwhileError(_why(standing))
-        if standing.answers != run.answers:
-            raise AnsweredMeanwhileError(write)
         raise LostRunError
 
 

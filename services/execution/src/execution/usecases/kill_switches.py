@@ -16,6 +16,7 @@ from chassis.uow import UnitOfWork
 from contracts.execution import KillSwitchEngaged, KillSwitchReleased, RunCancelled
 from execution.domain.kills import KillScope
 from execution.tables.kill_switches import HITS, KillSwitch
+from execution.usecases.waits import close_waits
 from resources.listing import Resource, counter, lister
 from resources.patches import touch
 
@@ -57,8 +58,8 @@ from locked where r.retention_class = locked.retention_class and r.id = locked.i
 returning r.id as run_id, r.workspace_id, r.created_by as owner_id, r.execution_type, r.agent_id, r.orchestration_id,
   r.step_count, r.input_tokens, r.output_tokens, r.cost_usd_micros, r.stop_reason,
   locked.status <> 'running' and r.last_step > 0 as has_waited"""  # noqa: S608  (text of our own)
-_WAITED = """update step set status = 'skipped', completed_at = $3, updated_at = $3, version = version + 1
-where organization_id = $1 and run_id = any($2::uuid[]) and status = 'waiting'"""
+_COUNT = """update run r set step_count = r.step_count + i.steps from unnest($2::uuid[], $3::integer[]) as i(id, steps)
+where r.organization_id = $1 and r.id = i.id"""
 PATIENCE = "200ms"
 """How long a run's row is waited for; who holds it longer is met by the next look."""
 _REPORT = """select
@@ -137,11 +138,13 @@ async def stop_runs(uow: UnitOfWork, switch: KillSwitch) -> int:
     """End what waits and stop what runs in an engaged switch's scope, up to 1,000 runs; returns how many."""
     values = switch.id, uow.organization_id, uow.now, f"killed: {switch.reason}"[:500]
     rows = await _stop(uow, values)
-    ended = [row for row in rows if row["stop_reason"]]
-    for row in ended:
-        uow.emit(RunCancelled.model_validate(dict(row)))
-    if waited := [row["run_id"] for row in ended if row["has_waited"]]:
-        await uow.fetch(_WAITED, uow.organization_id, waited, uow.now)
+    ended = {row["run_id"]: dict(row) for row in rows if row["stop_reason"]}
+    waited = [run_id for run_id, row in ended.items() if row["has_waited"]]
+    given_up = await close_waits(uow, waited, "killed") if waited else {}
+    if given_up:
+        await uow.fetch(_COUNT, uow.organization_id, list(given_up), list(given_up.values()))
+    for run_id, row in ended.items():
+        uow.emit(RunCancelled.model_validate(row | {"step_count": row["step_count"] + given_up.get(run_id, 0)}))
     return len(rows)
 
 

@@ -143,8 +143,8 @@ async def cancel_run(uow: UnitOfWork, run_id: UUID, *, reason: str) -> Run:
     uow.emit(RunCancelRequested.of(run, owner_id=run.created_by, reason=reason))
     if wanted is RunStatus.CANCELLED:
         if run.last_step:
-            await close_waits(uow, run)
-        run.waiting_for, run.stop_reason, run.completed_at = None, StopReason.CANCELLED, uow.now
+            run.step_count += (await close_waits(uow, [run.id], StopReason.CANCELLED)).total()
+        run.waiting_for, run.wake_at, run.stop_reason, run.completed_at = None, None, StopReason.CANCELLED, uow.now
         uow.emit(RunCancelled.of(run, owner_id=run.created_by))
     return run
 

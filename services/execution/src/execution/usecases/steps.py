@@ -47,10 +47,11 @@ async def steps_of(uow: UnitOfWork, run: Run) -> list[Step]:
 
 
 def queue_again(uow: UnitOfWork, run: Run) -> None:
-    """A run that waited goes on; the time it has waited is no part of the time it may take."""
+    """A run that waited goes on; the time it has waited is no part of the time it may take, but for its own calls."""
     require_transition(RunStatus(run.status), RunStatus.QUEUED)
+    if run.waiting_for != WaitingFor.STEP:
+        run.waited += uow.now - (run.waiting_since or uow.now)
     run.status, run.waiting_for, run.dispatched_at, run.wake_at = RunStatus.QUEUED, None, None, None
-    run.waited += uow.now - (run.waiting_since or uow.now)
     run.waiting_since = None
 
 

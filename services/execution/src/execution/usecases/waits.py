@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
-
-from sqlalchemy import update
 
 from chassis.objects import Objects, keep_payload
 from chassis.uow import UnitOfWork
 from contracts.execution import StepCompleted, StepFailed
 from execution.domain.graph import Graph
-from execution.domain.nodes import Wait, WaitNode
+from execution.domain.nodes import AgentNode, Wait, WaitNode
 from execution.domain.runs import RunStatus, StepStatus, WaitingFor
 from execution.tables.orchestrations import OrchestrationVersion
 from execution.tables.runs import Run, Step
 from execution.usecases.steps import queue_again, steps_of_run
 
 Waiting = tuple[Step, WaitNode]
+# A call that goes on without its run has left: its attempt is one that failed.
+_CLOSE = """update step s set status = case s.kind when 'agent' then 'failed' else 'skipped' end,
+  error_code = case s.kind when 'agent' then $4 else s.error_code end, lease_until = null, completed_at = $3,
+  updated_at = $3, version = s.version + 1
+from run r where s.organization_id = $1 and s.run_id = any($2::uuid[]) and s.status = 'waiting'
+  and r.organization_id = s.organization_id and r.retention_class = s.retention_class and r.id = s.run_id
+returning s.run_id, r.workspace_id, r.created_by as owner_id, s.id as step_id, s.node, s.iteration, s.attempt, s.kind,
+  s.agent_id, s.agent_semver, s.provider, s.model_name, s.price_version, s.started_at, s.completed_at as ended_at,
+  s.error_code, s.will_retry"""
 
 
 async def find_signal_waits(uow: UnitOfWork, run: Run, name: str) -> list[Step]:
@@ -48,42 +56,41 @@ async def _find_waits(uow: UnitOfWork, run: Run, wait: Wait) -> list[Waiting]:
 async def complete_wait(uow: UnitOfWork, run: Run, step: Step, output: Any, *, objects: Objects) -> None:
     """The step has what it waited for; its run goes on."""
     step.output, step.output_ref = await keep_payload(objects, uow.organization_id, run.id, output)
-    _answer(uow, run, step, StepStatus.COMPLETED)
-    uow.emit(StepCompleted.of(step, **_known(run, step), ended_at=step.completed_at))
+    end_wait(uow, run, step, StepStatus.COMPLETED)
 
 
 def fail_wait(uow: UnitOfWork, run: Run, step: Step, code: str, message: str) -> None:
     """The step does not get what it waited for; its run goes on, or fails with it."""
     step.error_code, step.error_message = code, message
-    _answer(uow, run, step, StepStatus.FAILED)
-    uow.emit(StepFailed.of(step, **_known(run, step), ended_at=step.completed_at))
+    end_wait(uow, run, step, StepStatus.FAILED)
 
 
-async def close_waits(uow: UnitOfWork, run: Run) -> None:
-    """The run has ended while it waited: nobody has to answer any more."""
-    ended = {"status": StepStatus.SKIPPED, "completed_at": uow.now, "updated_at": uow.now}
-    still = (
-        update(Step)
-        .where(
-            Step.organization_id == run.organization_id,
-            Step.retention_class == run.retention_class,
-            Step.run_id == run.id,
-            Step.status == StepStatus.WAITING,
-        )
-        .values(**ended, version=Step.version + 1)
-    )
-    await uow.execute(still)
-    run.wake_at = None
+async def close_waits(uow: UnitOfWork, run_ids: Sequence[UUID], code: str) -> Counter[UUID]:
+    """These runs were stopped while they waited: nobody has to answer any more, and calls under way are given up.
+
+    Returns how many calls of each run were, which are steps that its count does not know of yet.
+    """
+    rows = await uow.fetch(_CLOSE, uow.organization_id, run_ids, uow.now, code)
+    calls = [row for row in rows if row["kind"] == AgentNode.kind]
+    for row in calls:
+        uow.emit(StepFailed.model_validate(dict(row)))
+    return Counter(row["run_id"] for row in calls)
 
 
-def _answer(uow: UnitOfWork, run: Run, step: Step, status: StepStatus) -> None:
-    step.status, step.completed_at, step.updated_at = status, uow.now, uow.now
-    step.version += 1
-    run.answers, run.step_count = run.answers + 1, run.step_count + 1
+def end_wait(uow: UnitOfWork, run: Run, step: Step, status: StepStatus) -> None:
+    """The step has ended, its outcome already in its row: it is counted, said, and the run goes on."""
+    step.status, step.completed_at = status, uow.now
+    run.step_count += 1
+    resume(uow, run, step)
+    ended = StepCompleted if status == StepStatus.COMPLETED else StepFailed
+    known = {"workspace_id": run.workspace_id, "owner_id": run.created_by, "step_id": step.id}
+    uow.emit(ended.of(step, **known, ended_at=step.completed_at))
+
+
+def resume(uow: UnitOfWork, run: Run, step: Step) -> None:
+    """Something was said of a step that waited: whoever has the run hears of it, or it is queued."""
+    step.updated_at, step.version = uow.now, step.version + 1
+    run.answers += 1
     run.updated_at, run.version = uow.now, run.version + 1
     if run.status == RunStatus.WAITING and run.waiting_for != WaitingFor.DECISION:
         queue_again(uow, run)
-
-
-def _known(run: Run, step: Step) -> dict[str, Any]:
-    return {"workspace_id": run.workspace_id, "owner_id": run.created_by, "step_id": step.id}
