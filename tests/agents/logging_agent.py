@@ -5,8 +5,8 @@
 "input"}`, written in one piece before the answer leaves, so the log holds every call that any answer can come from.
 
 The script says what happens on the first calls of a key (`run:node:iteration`), of a step's name, or of each key (`*`),
-in order; later calls are answered: `{"draft": [{"status": 500}, {"latency_ms": 200}, {"hang": true}]}`. POSTing such
-an object to `/script` replaces it. What is answered depends on step and input alone: see `answer`.
+in order; later calls are answered: `{"draft": [{"status": 500}, {"latency_ms": 200}, {"hang": true}]}`. One act instead
+of a list is what always happens. POSTing such an object to `/script` replaces it. What is answered depends on step and input alone: see `answer`.
 
 It is a language model too, at `<url>v1` in OpenAI's protocol: what it says depends on the prompt alone, see `completion`.
 """
@@ -35,7 +35,7 @@ from aiohttp import web
 
 _PR_SET_PDEATHSIG = 1
 HANG_SECONDS = 3600
-Script = Mapping[str, list[dict[str, Any]]]
+Script = Mapping[str, list[dict[str, Any]] | dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,8 @@ class LoggingAgent:
         for name, counted in ((key, key), (step, f"step {step}"), ("*", f"each {key}")):
             if name in self._script:
                 acts, made = self._script[name], self._calls[counted]
+                if isinstance(acts, dict):
+                    return acts
                 self._calls[counted] += 1
                 return acts[made] if made < len(acts) else {}
         return {}

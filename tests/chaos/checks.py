@@ -37,6 +37,7 @@ BY_RUN = "select organization_id::text, sum(step_count) as steps, sum(cost_usd_m
 PARKED = "select count(*) from parked_fact where resolved_at is null"
 
 HANDED_ON = "select count(*) from run where token > 1"
+LOST_CALLS = "select count(*) from step where error_code = 'worker_lost'"
 
 
 async def check_runs(

@@ -134,7 +134,24 @@ map: {orchestration: paid, in: {topic: "${item}"}}
 concurrency: 2
 item_error: skip
 """,
+    "long": """
+pattern: graph
+nodes:
+  - {id: slowly, agent: worker, in: {topic: "${input.topic}"}}
+  - {id: agreed, signal: {name: agreed}}
+  - {id: pay_slowly, agent: payer, in: {text: "${steps.slowly.output.text}"}}
+  - {id: beside, agent: worker, in: {agreed: "${steps.agreed.output.text}"}}
+  - {id: sum, agent: worker}
+edges:
+  - {from: slowly, to: pay_slowly}
+  - {from: agreed, to: beside}
+  - {from: pay_slowly, to: sum}
+  - {from: beside, to: sum}
+""",
 }
+SLOWLY = {"slowly": {"latency_ms": 2500}, "pay_slowly": {"latency_ms": 2500}}
+"""Steps that go on without their run, by the agent's clock; `DETACH_SECONDS` is when."""
+DETACH_SECONDS = 1.0
 ALONE = "worker"
 """The agent that is also run by itself."""
 

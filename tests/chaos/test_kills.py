@@ -16,7 +16,7 @@ from tests.chaos import checks, victims
 from tests.chaos.drain import drained
 from tests.chaos.people import People
 from tests.chaos.platform import Platform, running_platform
-from tests.chaos.scenario import PlannedRun, planned_runs
+from tests.chaos.scenario import DETACH_SECONDS, SLOWLY, PlannedRun, planned_runs
 from tests.chaos.traffic import Organization, Traffic
 
 LATENCY_MS = 150
@@ -37,10 +37,11 @@ async def test_nothing_is_lost_or_doubled(faults: int, seed: int, runs: int, tmp
     plan, planned = victims.plan(faults, chance), planned_runs(runs, chance)
     say(f"\nseed {seed}: ./dev chaos --faults {faults} --seed {seed} --runs {runs}")
     began = time.monotonic()
-    async with logging_agent(log, latency_ms=LATENCY_MS) as agent_url:
+    async with logging_agent(log, latency_ms=LATENCY_MS, script=SLOWLY) as agent_url:
         told = {
             "REMIT_EXECUTION_OUTBOUND_ALLOW": urlsplit(agent_url).netloc,
             "REMIT_EXECUTION_EMBEDDED_MODEL_URL": f"{agent_url}v1",
+            "REMIT_EXECUTION_DETACH_SECONDS": str(DETACH_SECONDS),
         }
         async with running_platform(told) as platform, aiohttp.ClientSession() as session:
             say(f"{time.monotonic() - began:6.1f} s  the platform is ready")
@@ -91,10 +92,12 @@ async def _judge(
     facts, total = await checks.check_facts(platform)
     money, cost = await checks.check_money(platform, traffic, organizations)
     handed_on = (await platform.query("execution", checks.HANDED_ON))[0][0]
+    lost = (await platform.query("execution", checks.LOST_CALLS))[0][0]
     ends = Counter(run.expected.status.value for run in planned)
     say(f"{len(planned)} runs {dict(ends)}, {handed_on} of them in more than one worker's hands")
     again = len(calls) - len({call.key for call in calls})
     say(f"{len(calls)} calls of http agents, {again} of them repeated before their step was stored")
+    say(f"{lost} calls that went on without their run lost their worker")
     say(f"{total} facts, {cost} micro-USD")
     findings = {"runs": runs, "children": children, "calls": repeated, "facts": facts, "money": money}
     assert not any(findings.values()), "".join(

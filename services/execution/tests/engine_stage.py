@@ -279,7 +279,7 @@ class EngineStage:
     async def facts(self, run_id: UUID) -> list[dict[str, Any]]:
         rows = await self.database.sql("select body from outbox order by pos")
         bodies = [orjson.loads(row["body"]) for row in rows]
-        return [body for body in bodies if body["data"]["run_id"] == str(run_id)]
+        return [body for body in bodies if body["data"].get("run_id") == str(run_id)]
 
     async def kinds(self, run_id: UUID) -> list[str]:
         return [fact["type"].removeprefix("execution.").removesuffix(".v1") for fact in await self.facts(run_id)]

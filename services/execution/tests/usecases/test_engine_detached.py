@@ -17,6 +17,7 @@ from execution.domain.runs import Decided
 from execution.usecases import kill_switches, leases, run_signals, runs, steps
 from execution.usecases.admission import Admission
 from execution.usecases.detached_steps import lose_step
+from execution.usecases.engine_loop import PULSE_SECONDS
 from execution.usecases.steps import StepDecision
 from execution.usecases.waking import wake_forever
 from remit_local.testing import Servers
@@ -33,7 +34,7 @@ nodes:
 edges: [{from: paid, to: after}, {from: after, to: sum}, {from: slow, to: sum}]
 """
 ANY = """pattern: parallel
-branches: [{id: slow, agent: slow}, {id: paid, signal: {name: payment}}]
+branches: [{id: slow, agent: slow}, {id: other, agent: echo}]
 join: {mode: any}
 """
 
@@ -157,7 +158,7 @@ async def test_its_lease_is_renewed_for_as_long_as_it_takes(engine: EngineStage,
 
 
 async def test_a_failure_is_tried_again_as_its_policy_says(engine: EngineStage, slow: Slow) -> None:
-    _, run_id = await begin(engine, "retry: {max: 2, base: 0s}\n")
+    _, run_id = await begin(engine, "retry: {max: 2, base: 10ms}\n")
     slow.answer = 503
     engine.worker(detach_seconds=AFTER)
     await detached(engine, run_id)
@@ -280,31 +281,37 @@ async def test_other_branches_go_on_beside_it(engine: EngineStage, slow: Slow) -
 async def test_its_end_is_heard_by_whoever_has_the_run_meanwhile(engine: EngineStage, slow: Slow) -> None:
     place, run_id = await begin(engine, text=BESIDE)
     engine.agents.behaviours["echo"] = other = Slow()
-    engine.worker(detach_seconds=AFTER)
+    engine.worker(detach_seconds=AFTER, slots=1)
     await detached(engine, run_id)
+    _, full = await begin(engine)  # the first worker has room for no more
+    await slow.until(calls=2)
     engine.worker(detach_seconds=60)
-    for task in engine.tasks[2:3]:
-        assert not task.done()
     await signal(engine, place, run_id)
     await other.until(calls=1)
+    token = (await engine.run(run_id))["token"]
     slow.may_answer.set()
     await engine.until(run_id, lambda run: run["step_count"] == 2)
+    await asyncio.sleep(3 * PULSE_SECONDS)
+    assert (await engine.run(run_id))["status"] == "running"
     other.may_answer.set()
     run = await engine.ended(run_id)
-    assert (run["status"], run["step_count"], slow.calls, other.calls) == ("completed", 4, 1, 2)
+    assert (run["status"], run["step_count"], run["token"]) == ("completed", 4, token)
+    assert (await engine.ended(full))["status"] == "completed"
+    assert (slow.calls, other.calls) == (2, 2)
     assert (await engine.facts(run_id))[-1]["data"]["input_tokens"] == run["input_tokens"] == 9
 
 
 async def test_it_is_given_up_once_others_have_decided_the_join(engine: EngineStage, slow: Slow) -> None:
-    place, run_id = await begin(engine, text=ANY)
+    _, run_id = await begin(engine, text=ANY)
+    engine.agents.behaviours["echo"] = other = Slow()
     engine.worker(detach_seconds=AFTER)
     await detached(engine, run_id)
-    await signal(engine, place, run_id)
+    other.may_answer.set()
     run = await engine.ended(run_id)
-    assert run["status"] == "completed"
+    assert (run["status"], run["output"]) == ("completed", {"other": "done"})
     await slow.until(hung_up=1)
     known = {step["node"]: step["status"] for step in await engine.steps(run_id)}
-    assert known == {"slow": "skipped", "paid": "completed"}
+    assert known == {"slow": "skipped", "other": "completed"}
 
 
 async def test_what_it_may_use_counts_while_it_is_under_way(engine: EngineStage, slow: Slow) -> None:

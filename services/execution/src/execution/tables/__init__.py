@@ -13,8 +13,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 import chassis.db
 from chassis.db import NAMING
 
-Json = Annotated[dict[str, Any], mapped_column(postgresql.JSONB)]
-"""A JSON object in a column of its own; its shape is stated where it is made."""
+Json = Annotated[dict[str, Any], mapped_column(postgresql.JSONB(none_as_null=True))]
+"""A JSON object in a column of its own, or nothing; its shape is stated where it is made."""
 
 
 class Row(chassis.db.Row):

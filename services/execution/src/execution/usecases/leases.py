@@ -34,7 +34,7 @@ _REAP = f"""{SPOTS}, gone as (
   returning r.organization_id, r.retention_class, r.id, r.token
 )
 select organization_id, retention_class, id, token, null::uuid as step_id from again
-union all select organization_id, null, run_id, null, step_id from lost_steps($1)"""  # noqa: S608  (statuses of our own)
+union all select organization_id, null, run_id, null, step_id from lost_steps($1::integer)"""  # noqa: S608  (statuses of our own)
 
 
 class Reaped(NamedTuple):
