@@ -88,16 +88,13 @@ def test_nothing_starts_when_no_test_asks(tmp_path: Path) -> None:
     assert run_inner(tmp_path, source, REMIT_TEST_SERVERS="private").returncode == 0
 
 
-def test_folders_of_killed_sessions_are_removed_and_those_of_living_ones_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    owner = testing.SessionServers()
+def test_folders_of_killed_sessions_are_removed_and_those_of_living_ones_kept(tmp_path: Path) -> None:
+    owner = testing.SessionServers(tmp_path)
     address = Path(owner.address())
     dead = tmp_path / "remit-tests-dead"
     dead.mkdir()
     (dead / "owner").write_text("1 0")
-    other = testing.SessionServers()
+    other = testing.SessionServers(tmp_path)
     other.address()
     assert not dead.exists()
     assert address.exists()

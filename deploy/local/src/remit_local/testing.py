@@ -24,6 +24,7 @@ from remit_local.process import ServerError, is_alive, process_table
 from remit_local.rabbitmq import RabbitMQ
 
 _FOLDER_PREFIX = "remit-tests-"
+_MEMORY, _ROOM_BYTES = Path("/dev/shm"), 4 * 1024**3  # noqa: S108  (in a folder of our own, mode 0700)
 _OWNER = pytest.StashKey["SessionServers"]()
 _ADDRESS = "remit_servers_address"
 
@@ -40,7 +41,8 @@ class Servers:
 class SessionServers:
     """Starts the servers when first asked, from whichever thread or xdist worker, and ends them with the session."""
 
-    def __init__(self) -> None:
+    def __init__(self, within: Path | None = None) -> None:
+        self._within = within or _roomiest()
         self._lock = threading.Lock()
         self._cleanup = ExitStack()
         self._servers: Servers | None = None
@@ -98,8 +100,8 @@ class SessionServers:
 
     def _private_folder(self) -> Path:
         if self._folder is None:
-            _remove_abandoned()
-            self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX))
+            _remove_abandoned(self._within)
+            self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=self._within))
             _write_owner(self._folder)
             self._cleanup.callback(shutil.rmtree, self._folder, ignore_errors=True)
         return self._folder
@@ -129,9 +131,18 @@ def _write_owner(folder: Path) -> None:
     (folder / "owner").write_text(f"{pid} {process_table()[pid][2]}")
 
 
-def _remove_abandoned() -> None:
-    """Remove what killed test sessions left in the temporary folder."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
+def _roomiest() -> Path:
+    """Where the servers' files go: into memory where there is room, for a test's database is a thousand small files."""
+    told = os.environ.get("TMPDIR")
+    with suppress(OSError):
+        if not told and shutil.disk_usage(_MEMORY).free >= _ROOM_BYTES and os.access(_MEMORY, os.W_OK):
+            return _MEMORY
+    return Path(tempfile.gettempdir())
+
+
+def _remove_abandoned(within: Path) -> None:
+    """Remove what killed test sessions left there."""
+    for folder in within.glob(f"{_FOLDER_PREFIX}*"):
         with suppress(OSError, ValueError):
             pid, _, start = (folder / "owner").read_text().partition(" ")
             if not is_alive(int(pid), start):

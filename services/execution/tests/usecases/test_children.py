@@ -130,7 +130,7 @@ async def test_children_run_side_by_side(engine: EngineStage) -> None:
     ("child", "code"),
     [
         ("pattern: sequential\nsteps: [{id: inner, agent: broken}]\n", "child_failed"),
-        (f"{WAITING}limits: {{timeout: 1s}}\n", None),
+        (f"{WAITING}limits: {{timeout: 2s}}\n", None),
         ("pattern: sequential\nsteps: [{id: inner, agent: slow}]\nlimits: {timeout: 300ms}\n", "child_timed_out"),
     ],
 )
@@ -139,7 +139,7 @@ async def test_a_child_that_does_not_complete_fails_its_step(engine: EngineStage
     place, run_id = await family(engine, PARENT, child, "go", ("echo", "broken", "slow"))
     work(engine)
     if code is None:  # waiting for somebody is no part of the time that it may take
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(2.2)
         await send(engine, place, (await a_child(engine, run_id, "waiting"))["id"])
         assert (await engine.ended(run_id))["status"] == "completed"
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -29,6 +29,8 @@ class Database:
     service: str
     name: str
     superuser_url: str
+    _kept: list[asyncpg.Connection[asyncpg.Record]] = field(default_factory=list, repr=False, compare=False)
+    """The superuser's connections that nobody uses now."""
 
     def url(self, suffix: str = "") -> str:
         """The address for a role: the doors' (""), owner, batch, relay, sweep, or one of the service's own."""
@@ -46,11 +48,18 @@ class Database:
 
     async def sql(self, statement: str, *values: object) -> list[asyncpg.Record]:
         """Run a statement as the superuser, who sees all rows: to prepare a test and to look at what it left."""
-        connection = await asyncpg.connect(address(self.superuser_url, self.name))
+        connection = self._kept.pop() if self._kept else None
+        if connection is None or connection.is_closed():
+            connection = await asyncpg.connect(address(self.superuser_url, self.name))
         try:
             return await connection.fetch(statement, *values)
         finally:
-            await connection.close()
+            self._kept.append(connection)
+
+    async def close(self) -> None:
+        """Hang up."""
+        while self._kept:
+            await self._kept.pop().close()
 
     async def value(self, statement: str, *values: object) -> Any:
         """The first column of the first row of `sql`, or None."""
@@ -87,7 +96,11 @@ async def clone(
         await server.execute(f"create database {name} template {template} owner {role(service, 'owner')}")
         try:
             await plan.grant(name)
-            yield Database(service, name, superuser_url)
+            database = Database(service, name, superuser_url)
+            try:
+                yield database
+            finally:
+                await database.close()
         finally:
             await server.execute(f"drop database if exists {name} with (force)")
     finally:
