@@ -51,14 +51,18 @@ async def test_committed_rows_survive_a_crash_and_a_stop_under_the_same_url(post
     assert await query(url, "select number from kept") == 7
 
 
-async def test_only_the_password_opens_it_and_only_its_owner_can_read_it(postgres: Postgres) -> None:
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_only_the_password_opens_it_and_only_its_owner_can_read_it(tmp_path: Path, *, is_kept: bool) -> None:
+    postgres = Postgres(tmp_path / "postgres", fsync=is_kept)
     await postgres.start_async()
     with pytest.raises(asyncpg.InvalidPasswordError):
         await query(postgres.url("postgres", "postgres", "guess"), "select 1")
-    assert await query(postgres.superuser_url, "show password_encryption") == "scram-sha-256"
+    stored = "select substr(rolpassword, 1, 5) from pg_authid where rolname = current_user"
+    assert (await query(postgres.superuser_url, stored) == "SCRAM") == is_kept
     assert await query(postgres.superuser_url, "show listen_addresses") == "127.0.0.1"
     assert (postgres.folder / "password").stat().st_mode & 0o777 == 0o600
     assert (postgres.folder / "cluster").stat().st_mode & 0o077 == 0
+    await postgres.stop_async()
 
 
 async def test_settings_reach_the_server(tmp_path: Path) -> None:

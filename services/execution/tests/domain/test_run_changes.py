@@ -22,7 +22,9 @@ def test_what_is_no_id_is_no_place(text: str) -> None:
 
 def test_steps_tell_of_their_run_only_where_somebody_waited() -> None:
     kind = "execution.step.completed.v1"
-    assert not tells_change(kind, b'{"data":{"kind":"agent"}}')
+    by_engine, by_others = b'{"actor":{"id":"execution.engine"},', b'{"actor":{"id":"execution.detached"},'
+    assert not tells_change(kind, by_engine + b'"data":{"kind":"agent"}}')
+    assert tells_change(kind, by_others + b'"data":{"kind":"agent"}}')
     assert tells_change(kind, b'{"data":{"kind":"signal"}}')
     assert tells_change("execution.run.failed.v1", b"{}")
     assert not tells_change("execution.agent.created.v1", b"{}")

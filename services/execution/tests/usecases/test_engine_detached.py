@@ -301,6 +301,31 @@ async def test_its_end_is_heard_by_whoever_has_the_run_meanwhile(engine: EngineS
     assert (await engine.facts(run_id))[-1]["data"]["input_tokens"] == run["input_tokens"] == 9
 
 
+async def test_an_end_in_the_moment_of_a_cancel_is_neither_lost_nor_counted_twice(
+    engine: EngineStage, slow: Slow
+) -> None:  # fmt: skip
+    place, run_id = await begin(engine, text=BESIDE)
+    engine.agents.behaviours["echo"] = other = Slow()
+    engine.worker(detach_seconds=AFTER)
+    await detached(engine, run_id)
+    await signal(engine, place, run_id)
+    await other.until(calls=1)
+    # Both in one transaction: whoever has the run hears of the cancel first.
+    await engine.database.sql(
+        """with ended as (update step set status = 'completed', output = '"done"', input_tokens = 3, lease_until = null,
+          child = null where run_id = $1 and node = 'slow' and status = 'waiting')
+        update run set answers = answers + 1, step_count = step_count + 1, input_tokens = input_tokens + 3,
+          status = 'cancelling' where id = $1""",
+        run_id,
+    )
+    run = await engine.ended(run_id)
+    known = {step["node"]: step["status"] for step in await engine.steps(run_id)}
+    assert (run["status"], known) == ("cancelled", {"slow": "completed", "paid": "completed", "after": "failed"})
+    assert (run["step_count"], run["input_tokens"]) == (3, 3)
+    assert (await engine.kinds(run_id)).count("step.failed") == 1
+    assert (await engine.facts(run_id))[-1]["data"]["step_count"] == 3
+
+
 async def test_it_is_given_up_once_others_have_decided_the_join(engine: EngineStage, slow: Slow) -> None:
     _, run_id = await begin(engine, text=ANY)
     engine.agents.behaviours["echo"] = other = Slow()

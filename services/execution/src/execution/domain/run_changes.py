@@ -32,13 +32,16 @@ CHANGES = {
     "execution.step.completed.v1": _RESUMED,
     "execution.step.failed.v1": _RESUMED,
 }
-_OF_AGENTS = b'"kind":"agent"'
+_OF_AGENTS, _BY_ENGINE = b'"kind":"agent"', b'"id":"execution.engine"'
 
 
 def tells_change(kind: str, body: bytes) -> bool:
-    """Whether a fact may tell of a run's change: of steps, only those that somebody waited at."""
+    """Whether a fact may tell of a run's change: of steps, only those that the run waited at.
+
+    It did not wait for a call that whoever had it in hand has made.
+    """
     change = CHANGES.get(kind)
-    return change is not None and (change is not _RESUMED or _OF_AGENTS not in body)
+    return change is not None and (change is not _RESUMED or _OF_AGENTS not in body or _BY_ENGINE not in body)
 
 
 class Place(NamedTuple):

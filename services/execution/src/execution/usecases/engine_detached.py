@@ -19,7 +19,6 @@ from chassis.telemetry import logger
 from chassis.uow import Units
 from execution.usecases.detached_steps import end_detached
 from execution.usecases.engine_attempts import Attempt
-from execution.usecases.engine_facts import ACTOR
 from execution.usecases.engine_rows import LEASE_SECONDS, Rows
 from execution.usecases.signals import QUEUED
 
@@ -28,6 +27,8 @@ PULSE_SECONDS = 0.4
 BEATS_PER_LEASE = 8
 AGAIN_SECONDS = 1.0
 """How soon an end that could not be stored is tried again, as long as the step is ours."""
+ACTOR = "execution.detached"
+"""Not the engine: its facts of agents' steps say nothing of their runs, these say that the run goes on."""
 log = logger(part="engine")
 
 _KEY = "(organization_id, retention_class, run_id, node, iteration, attempt)"
@@ -83,7 +84,7 @@ class DetachedCalls:
             if not calls:
                 self._some.clear()
                 continue
-            if beat % BEATS_PER_LEASE == 0:
+            if beat % BEATS_PER_LEASE == 1:  # at once after the database was away
                 await self._ask(_RENEW, calls)
             still = {UUID(bytes=row["id"].bytes) for row in await self._ask(_STILL, calls)}
             for call in calls:
@@ -116,8 +117,10 @@ class DetachedCalls:
 
     async def _until_known(self, attempt: Attempt) -> None:
         """Store the end, for as long as somebody waits for it."""
-        row = attempt.row()
-        caller = Caller.system(row.organization_id, ACTOR)
+        row, run = attempt.row(), attempt.run
+        caller = Caller(
+            run.organization_id, "system", ACTOR, traceparent=run.traceparent, correlation_id=run.correlation_id
+        )
         while attempt.id in self._calls:
             try:
                 async with self._units.begin(caller) as uow:

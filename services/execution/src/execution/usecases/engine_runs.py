@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -65,6 +66,8 @@ class RunInHand:
             left.append(self._caps.limits.timeout_seconds - run.elapsed)
         self._deadline = self.since + min(left) if left else None
         self._messages: dict[str, str | None] = {}
+        self._given_up: set[UUID] = set()
+        """Calls of others that this run's end is to end."""
         self._waits = Waits(run, shop.attempts)
         self._progress = Progress(run, shop.rows, shop.attempts, self._caps, self._waits)
         self._calls = Calls(shop, run, self._caps, self._progress)
@@ -366,6 +369,7 @@ class RunInHand:
                 self._progress.completed[attempt.key] = Outcome(StepStatus.COMPLETED, attempt.output)
         for key, row in self._waits.detached():
             self._waits.forget(key)
+            self._given_up.add(row.id)
             write.settles = True
             given_up = row._replace(status=StepStatus.FAILED, error_code=reason.value, completed_at=utc_now())
             self._count(write, given_up._replace(error_message="The run was stopped during this attempt."))
@@ -401,7 +405,8 @@ class RunInHand:
         """Store the calls of a write that said too much: they were made, and paid for."""
         write = RunWrite(self.run)
         for row in void.steps:
-            if row.kind == AgentNode.kind and row.status in (StepStatus.COMPLETED, StepStatus.FAILED):
+            is_call = row.kind == AgentNode.kind and row.id not in self._given_up
+            if is_call and row.status in (StepStatus.COMPLETED, StepStatus.FAILED):
                 self._count(write, row)
         if write.steps:
             await self._writer.store(write)

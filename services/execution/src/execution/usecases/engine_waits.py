@@ -81,8 +81,9 @@ class Waits:
         return row is not None and row.id == step_id
 
     def detached(self) -> list[tuple[StepKey, StepRow]]:
-        """The calls that others have under way for this run."""
-        return [(key, row) for key, row in self._begun.items() if row.kind == AgentNode.kind]
+        """The calls that others have under way for this run, and of which nobody has to say what became of them."""
+        calls = [(key, row) for key, row in self._begun.items() if row.kind == AgentNode.kind]
+        return [(key, row) for key, row in calls if key not in self.held or self.held[key].kind is WaitingFor.STEP]
 
     def close(self, write: RunWrite, *, tell: bool) -> None:
         """The run ends: nobody has to answer any more; `tell` where its end does not say so by itself."""
