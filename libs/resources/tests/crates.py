@@ -66,6 +66,7 @@ CRATES = Resource(
     filters=("id", "name", "colour", "weight", "is_open", "packed_on", "created_at", "content"),
     sorts=("created_at", "weight", "name", "is_open"),
     search=("name", "colour"),
+    words={"colour": ("red", "green", "blue")},
     retired="deleted_at",
 )
 list_crates_of = lister(CRATES)

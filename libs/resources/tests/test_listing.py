@@ -63,6 +63,7 @@ async def listed(client: Client, **query: str | int) -> list[int]:
         ({"created_at[gte]": "2026-11-08T02:00:00+02:00"}, [8, 7]),
         ({"created_at[gte]": "2026-11-08"}, [8, 7]),
         ({"name[like]": "%E 3"}, [3]),
+        ({"colour[like]": "r%"}, [6, 3, 0]),
         ({"q": "rEd"}, [6, 3, 0]),
         ({"q": "e_3"}, []),
         ({"q": "%"}, []),
@@ -88,6 +89,10 @@ async def test_what_may_be_asked(client: Client, query: dict[str, str], expected
         ({"input": "1"}, "input"),
         ({"organization_id": "1"}, "organization_id"),
         ({"colour[is]": "red"}, "colour[is]"),
+        ({"colour": "loud"}, "colour"),
+        ({"colour[ne]": "loud"}, "colour[ne]"),
+        ({"colour[in]": "red,loud"}, "colour[in]"),
+        ({"filter": '{"or":[{"colour":"loud"}]}'}, "filter"),
         ({"weight": "heavy"}, "weight"),
         ({"weight": str(2**31)}, "weight"),
         ({"weight[like]": "1"}, "weight[like]"),
@@ -238,6 +243,8 @@ def test_mistakes_in_a_declaration_fail_at_once() -> None:
         Resource(Crate, sorts=("created_at", "colour"))
     with pytest.raises(TypeError, match="size"):
         Resource(Crate, filters=("size",))
+    with pytest.raises(TypeError, match="size"):
+        Resource(Crate, words={"size": ("small",)})
 
 
 def test_the_document_names_every_parameter(stage: Stage) -> None:

@@ -76,6 +76,8 @@ class ColumnKind:
     is_nullable: bool
     read: Callable[[str], Any]
     """The value of a text; ValueError says how to write it."""
+    words: tuple[str, ...] = ()
+    """All that it can hold; empty where it can be anything."""
 
     @property
     def is_json(self) -> bool:

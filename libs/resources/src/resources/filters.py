@@ -154,9 +154,17 @@ def _operand(column: ColumnKind, operator: str, given: object) -> Any:
     if operator == "in":
         if not isinstance(given, list) or not 1 <= len(given) <= MAX_IN:
             raise ValueError(f"`in` takes 1 to {MAX_IN} values")
-        return [column.value(one) for one in given]
+        return [_known(column, one) for one in given]
     if operator == "like" and column.python is not str:
         raise ValueError("`like` is for texts")
     if operator in ("lt", "lte", "gt", "gte") and column.python in _UNORDERED:
         raise ValueError(f"has no order for `{operator}`")
-    return column.value(given)
+    return _known(column, given) if operator in ("eq", "ne") else column.value(given)
+
+
+def _known(column: ColumnKind, given: object) -> Any:
+    """The value, if there can be rows that have it: to look for any other is a mistake, and reads all there are."""
+    value = column.value(given)
+    if column.words and value not in column.words:
+        raise ValueError(f"is one of: {', '.join(column.words)}")
+    return value

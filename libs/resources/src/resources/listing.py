@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Table
@@ -63,6 +63,7 @@ class Resource:
         own: str = "created_by",
         also: Also | None = None,
         retired: str | None = None,
+        words: Mapping[str, Iterable[str]] | None = None,
         indexed: Mapping[str, Sequence[Collection[str]]] | None = None,
     ) -> None:
         """Declare a list of `row`.
@@ -70,14 +71,17 @@ class Resource:
         `sorts` never hold null: a row without a value has no place in the order. `search` are the texts that `q` looks
         into. `own` is compared with the caller where a right reaches only its own; `also` says which other rows it
         reaches then. `retired` is the column that says since when a row is deleted; such rows are shown only to who
-        asks for them. `indexed` are words of a column that have an index of their own.
+        asks for them. `words` are all that a column can hold; `indexed` are those that have an index of their own.
         """
         table = row.__table__
         if not isinstance(table, Table):
             raise TypeError(f"{row.__name__} is no plain table")
         self.row = row
         self.table = f'"{table.name}"'
-        self.columns: dict[str, ColumnKind] = {column.name: kind_of(column) for column in table.columns}
+        known = {name: tuple(map(str, each)) for name, each in (words or {}).items()}
+        kinds = [replace(kind_of(column), words=known.pop(column.name, ())) for column in table.columns]
+        self.columns: dict[str, ColumnKind] = {column.name: column for column in kinds}
+        self._named(tuple(known))
         self.filters = self._named(filters)
         self.sorts = self._named((*sorts, "id"))
         self.search = tuple(self._named(search).values())

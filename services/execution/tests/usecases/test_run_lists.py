@@ -51,3 +51,9 @@ async def test_few_of_many_are_found_by_an_index_also_by_a_plan_for_any_value(
     used = indexes(plan)
     assert used
     assert all(index in name for name in used), used
+
+
+async def test_a_status_that_no_run_can_have_is_refused_and_not_looked_for(stage: Stage, place: Place) -> None:
+    answer = await stage.client(place.caller()).get("/v1/runs", query={"status": "done"})
+    assert answer.status == 422
+    assert "is one of: scheduled, queued, running, waiting" in answer.json()["errors"][0]["message"]

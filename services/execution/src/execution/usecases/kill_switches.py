@@ -24,6 +24,7 @@ KILL_SWITCHES = Resource(
     KillSwitch,
     filters=("id", "scope", "target_id", "created_by", "created_at", "released_at"),
     sorts=("created_at", "updated_at"),
+    words={"scope": KillScope},
 )
 list_kill_switches = lister(KILL_SWITCHES)
 count_kill_switches = counter(KILL_SWITCHES)

@@ -30,6 +30,7 @@ from resources.patches import touch
 PROMOTIONS = Resource(
     PromotionRequest,
     filters=("id", "status", "agent_version_id", "semver", "to_workspace_id", "created_by", "created_at"),
+    words={"status": PromotionStatus},
 )
 _list_promotions = lister(PROMOTIONS)
 MAX_PENDING = 200

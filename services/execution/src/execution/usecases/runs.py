@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 from chassis.ids import new_id
@@ -41,6 +41,7 @@ RUNS = Resource(
         "triggered_by", "created_by", "created_at", "error_code", "stop_reason", "parent_run_id", "root_run_id",
         "cost_usd_micros", "semver", "config_digest",
     ),
+    words={"status": RunStatus, "execution_type": get_args(Kind), "trigger_type": get_args(Trigger)},
     indexed={"status": (UNSUCCESSFUL, UNFINISHED)},
 )  # fmt: skip
 list_runs = lister(RUNS)

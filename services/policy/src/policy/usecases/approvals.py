@@ -47,6 +47,7 @@ APPROVALS = Resource(
     sorts=("id", "created_at", "expires_at"),
     default_sort="-id",
     also=_to_decide,
+    words={"status": ApprovalStatus},
 )  # fmt: skip
 list_approvals = lister(APPROVALS)
 count_approvals = counter(APPROVALS)
