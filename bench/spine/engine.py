@@ -31,7 +31,7 @@ from chassis.ids import new_id
 from execution.clients.agents import AgentCall, AgentResult
 from execution.usecases.admission import Admission
 from execution.usecases.engine_loop import EngineWorker, Options
-from execution.usecases.signals import RunSignals
+from execution.usecases.wake_ups import WakeUps
 from remit_local.testing import Servers
 from spine.outbox import Relay
 from spine.stream import StreamPlace
@@ -86,8 +86,8 @@ def find_servers() -> Iterator[Servers]:
 
 async def work(stage: EngineStage) -> None:
     """Admission and one worker, as one process of the service runs them."""
-    signals = RunSignals(stage.database.url())
-    options = Options(agents=Echo(), on_ended=signals.ended)
+    wake_ups = WakeUps(stage.database.url())
+    options = Options(agents=Echo(), on_ended=wake_ups.ended)
     await asyncio.gather(Admission(stage.addresses).run(), EngineWorker(stage.addresses, options).run())
 
 

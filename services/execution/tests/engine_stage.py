@@ -34,7 +34,7 @@ from execution.domain.definitions import parse_agent, parse_orchestration
 from execution.jobs.children import look_after_children
 from execution.settings import Settings
 from execution.usecases.engine_loop import Addresses, EngineWorker, Options
-from execution.usecases.signals import RunSignals
+from execution.usecases.wake_ups import WakeUps
 from remit_local.testing import Servers
 from spine.testing.databases import Database, clone
 
@@ -112,7 +112,7 @@ class EngineStage:
     queue: str = field(default_factory=lambda: f"engine.runs.{new_id().hex[-10:]}")
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     pools: list[Any] = field(default_factory=list)
-    signals: list[RunSignals] = field(default_factory=list)
+    wake_ups: list[WakeUps] = field(default_factory=list)
     user: UUID = field(default_factory=new_id)
     """Whose the units of work are."""
 
@@ -138,10 +138,10 @@ class EngineStage:
 
     def children(self) -> asyncio.Task[None]:
         """Whoever starts child runs and tells of their ends."""
-        signals = RunSignals(self.database.url())
-        self.signals.append(signals)
+        wake_ups = WakeUps(self.database.url())
+        self.wake_ups.append(wake_ups)
         running: Any = Bench(self.units(pool_size=4), Book())
-        return self.spawn(look_after_children(NoObjects(), signals)(running))
+        return self.spawn(look_after_children(NoObjects(), wake_ups)(running))
 
     def units(self, pool_size: int = 1) -> Units:
         """Units of work of any organization."""
@@ -299,8 +299,8 @@ class EngineStage:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        for signals in self.signals:
-            await signals.close()
+        for wake_ups in self.wake_ups:
+            await wake_ups.close()
         for pool in self.pools:
             await pool.dispose()
         connection = await aio_pika.connect(self.servers.amqp_url)

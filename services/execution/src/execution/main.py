@@ -48,9 +48,9 @@ from execution.jobs.schedules import tick_schedules
 from execution.settings import Settings
 from execution.usecases.admission import admission
 from execution.usecases.engine_loop import Options, engine
-from execution.usecases.run_feed import RunFeed, changes_kept
+from execution.usecases.run_feeds import RunFeed, changes_kept
 from execution.usecases.run_texts import TextDesk, TextSource
-from execution.usecases.signals import RunSignals
+from execution.usecases.wake_ups import WakeUps
 from execution.usecases.waking import waking
 from spine.facts import handlers_in
 from spine.service import Running, Service
@@ -61,7 +61,7 @@ def build(settings: Settings) -> Service:
     """The execution service."""
     keyring = Keyring.read(settings.key_encryption_file) if settings.key_encryption_file else None
     objects = open_objects(settings.object_directory, keyring)
-    signals = RunSignals(settings.database_url.get_secret_value())
+    wake_ups = WakeUps(settings.database_url.get_secret_value())
     feed = RunFeed(FactTail(StreamPlace.parse(settings.stream_url.get_secret_value()), "execution", changes_kept))
     to_models, to_others = _outbound(settings, with_embedded=True), _outbound(settings, with_embedded=False)
     models = LlmRunner(to_models, embedded=_embedded(settings), to_tools=to_others)
@@ -69,9 +69,9 @@ def build(settings: Settings) -> Service:
     amqp_url = settings.amqp_url.get_secret_value()
     texts, desk = TextSource(amqp_url), TextDesk(amqp_url)
     options = Options(
-        agents=kinds, objects=objects, keyring=keyring, on_ended=signals.ended, texts=texts, **_sizes(settings)
+        agents=kinds, objects=objects, keyring=keyring, on_ended=wake_ups.ended, texts=texts, **_sizes(settings)
     )
-    clocks = [tick_schedules(objects, signals), judge_evaluations(objects)]
+    ticks, keeper = tick_schedules(objects, wake_ups), look_after_children(objects, wake_ups)
 
     async def warm_models(_: Running) -> None:
         await models.warm()
@@ -101,11 +101,11 @@ def build(settings: Settings) -> Service:
             schedules.router,
         ],
         consumers=handlers_in(workspaces, organizations, subscriptions, users, approvals),
-        jobs=[reap_leases, sweep_kill_switches, *clocks, keep_months],
-        workers=[engine(options), admission(), waking(), look_after_children(objects, signals), warm_models, texts.run],
-        closing=[to_models.close, to_others.close, signals.close, feed.close, desk.close],
+        jobs=[reap_leases, sweep_kill_switches, ticks, judge_evaluations(objects), keep_months],
+        workers=[engine(options), admission(), waking(), keeper, warm_models, texts.run],
+        closing=[to_models.close, to_others.close, wake_ups.close, feed.close, desk.close],
     )
-    _hang_in(service, keyring=keyring, objects=objects, signals=signals, feed=feed, desk=desk)
+    _hang_in(service, keyring=keyring, objects=objects, wake_ups=wake_ups, feed=feed, desk=desk)
     return service
 
 

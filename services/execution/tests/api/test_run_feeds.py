@@ -16,7 +16,7 @@ from services.execution.tests.usecases.test_run_starts import rules
 from chassis.caller import Caller
 from chassis.ids import new_id
 from execution.clients.fact_tail import FactTail
-from execution.usecases.run_feed import MAX_WATCHERS, RunFeed, changes_kept
+from execution.usecases.run_feeds import MAX_WATCHERS, RunFeed, changes_kept
 from remit_local.testing import Servers
 from spine.outbox import Relay
 from spine.stream import StreamPlace

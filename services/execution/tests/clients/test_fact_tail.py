@@ -11,7 +11,7 @@ from services.execution.tests.cut_proxy import cut_proxy
 
 from chassis.ids import new_id
 from execution.clients.fact_tail import FactTail
-from execution.usecases.run_feed import KnownRuns, RunWatcher
+from execution.usecases.run_feeds import KnownRuns, RunWatcher
 from remit_local.testing import Servers
 from spine.fact_message import encode
 from spine.stream import Link, StreamPlace, create_stream

@@ -18,6 +18,7 @@ from execution.usecases import kill_switches, leases, run_signals, runs, steps
 from execution.usecases.admission import Admission
 from execution.usecases.detached_steps import lose_step
 from execution.usecases.engine_loop import PULSE_SECONDS
+from execution.usecases.engine_runs import MAX_TAKEOVERS
 from execution.usecases.steps import StepDecision
 from execution.usecases.waking import wake_forever
 from remit_local.testing import Servers
@@ -192,7 +193,7 @@ async def test_a_call_that_loses_worker_after_worker_is_given_up(engine: EngineS
       status, error_code, will_retry, started_at, token) select organization_id, retention_class, run_id, node,
       iteration, attempt + $2, gen_random_uuid(), step_number, kind, status, error_code, will_retry, started_at, token
       from step where run_id = $1 and attempt = 1"""
-    for number in range(1, 6):
+    for number in range(1, MAX_TAKEOVERS):
         await engine.database.sql(copied, run_id, number)
     engine.worker(detach_seconds=AFTER)
     run = await engine.ended(run_id)

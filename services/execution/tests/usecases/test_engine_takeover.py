@@ -208,7 +208,7 @@ async def test_the_reaper_sends_out_again_what_lost_its_worker(engine: EngineSta
 async def test_a_run_that_brings_down_worker_after_worker_is_given_up(engine: EngineStage) -> None:
     place = await engine.place()
     run_id = await engine.queue_run(
-        place, await engine.agent(place, "one"), status="running", token=6, takeovers=MAX_TAKEOVERS
+        place, await engine.agent(place, "one"), status="running", token=6, takeovers=MAX_TAKEOVERS - 1
     )
     await engine.database.sql(
         "update run set lease_until = now() - interval '1 s', started_at = now() where id = $1", run_id

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from chassis.objects import Objects
 from chassis.sealing import Keyring
-from execution.usecases.run_feed import RunFeed
+from execution.usecases.run_feeds import RunFeed
 from execution.usecases.run_texts import TextDesk
-from execution.usecases.signals import RunSignals
+from execution.usecases.wake_ups import WakeUps
 from resources.bodies import In, Reference
 
 DefinitionText = Annotated[str, Field(max_length=128 * 1024)]
@@ -66,10 +66,10 @@ def objects_of(request: Request) -> Objects:
     return objects
 
 
-def signals_of(request: Request) -> RunSignals:
+def wake_ups_of(request: Request) -> WakeUps:
     """How processes tell each other of runs."""
-    signals: RunSignals = request.app.state.signals
-    return signals
+    wake_ups: WakeUps = request.app.state.wake_ups
+    return wake_ups
 
 
 def feed_of(request: Request) -> RunFeed:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
 from chassis.units import in_unit, rules_of
-from execution.api import objects_of, signals_of
+from execution.api import objects_of, wake_ups_of
 from execution.tables.evaluations import Evaluation
 from execution.usecases import evaluation_results, evaluations
 from execution.usecases.evaluation_results import Case
@@ -86,7 +86,7 @@ async def evaluate_agent_version(
             uow, agent_id, semver, rules=rules, objects=objects, idempotency_key=idempotency_key
         ),
     )
-    signals_of(request).queued()
+    wake_ups_of(request).queued()
     response.headers["Location"] = f"/v1/agents/{agent_id}/versions/{made.semver}/evaluations/{made.id}"
     return EvaluationSummaryOut.model_validate(made)
 

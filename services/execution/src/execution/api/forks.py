@@ -10,7 +10,7 @@ from chassis.http import Router, Uow
 from chassis.objects import Objects
 from chassis.units import in_unit, permit_of, rules_of
 from chassis.uow import UnitOfWork
-from execution.api import VersionNumber, expect_watcher, objects_of, signals_of
+from execution.api import VersionNumber, expect_watcher, objects_of, wake_ups_of
 from execution.api.runs import RunOut
 from execution.tables.runs import Run
 from execution.usecases import forks
@@ -111,7 +111,7 @@ async def fork_run(  # noqa: PLR0917  (each is a parameter of the route)
 
     run = await in_unit(request, fork)
     await expect_watcher(request, run.id, prefer)
-    signals_of(request).queued()
+    wake_ups_of(request).queued()
     response.headers["Location"] = f"/v1/runs/{run.id}"
     return await RunOut.of(run, objects, permit_of(request).masked)
 

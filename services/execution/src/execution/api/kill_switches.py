@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.http import Router, Uow
 from chassis.units import in_unit
-from execution.api import signals_of
+from execution.api import wake_ups_of
 from execution.domain.kills import KillScope
 from execution.tables.kill_switches import KillSwitch
 from execution.usecases import kill_switches
@@ -66,8 +66,8 @@ async def engage_kill_switch(request: Request, response: Response, body: EngageK
     """Stop everything in the scope within a second, and let nothing of it start; engaging it again changes nothing."""
     engaged = await in_unit(request, lambda uow: kill_switches.engage_kill_switch(uow, **dict(body)))
     switch, report = await in_unit(request, lambda uow: kill_switches.look_again(uow, engaged.id))
-    signals_of(request).queued()
-    signals_of(request).children()
+    wake_ups_of(request).queued()
+    wake_ups_of(request).children()
     response.headers["Location"] = f"/v1/kill-switches/{switch.id}"
     return KillSwitchOut.of(switch, report)
 

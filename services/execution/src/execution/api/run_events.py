@@ -12,15 +12,12 @@ from chassis.errors import RefusalError
 from chassis.http import Router, allow_seconds, caller_of
 from chassis.units import door_of, in_unit, permit_for, permit_of
 from chassis.uow import UnitOfWork
-from execution.api import desk_of, objects_of, signals_of
+from execution.api import desk_of, objects_of, wake_ups_of
 from execution.domain.runs import FINAL
 from execution.tables.runs import Run, Step
 from execution.usecases import runs
 from execution.usecases.hindrances import Hindrance, find_hindrance
-from execution.usecases.run_texts import TextWatcher
-from execution.usecases.signals import POLL_SECONDS, RunSignals
-from execution.usecases.steps import steps_of
-from execution.usecases.watching import (
+from execution.usecases.run_events import (
     HEARTBEAT_SECONDS,
     MAX_WATCH_SECONDS,
     after,
@@ -28,6 +25,9 @@ from execution.usecases.watching import (
     encode_text,
     events_of,
 )
+from execution.usecases.run_texts import TextWatcher
+from execution.usecases.steps import steps_of
+from execution.usecases.wake_ups import POLL_SECONDS, WakeUps
 
 router = Router("run", prefix="/v1/runs")
 
@@ -63,18 +63,18 @@ async def stream_run(
     request: Request, run: Run, last_event_id: str, *, with_texts: bool = False
 ) -> AsyncIterator[bytes]:
     """The events of a run, and between them what its models write if that is asked for."""
-    signals = signals_of(request)
+    wake_ups = wake_ups_of(request)
     if not with_texts or run.status in FINAL:
         async for content in _events(request, run.id, last_event_id):
             yield content
             if not content:
-                await signals.rest(run.id, POLL_SECONDS)
+                await wake_ups.rest(run.id, POLL_SECONDS)
         return
     async with desk_of(request).watching(run.id) as watcher:
         async for content in _events(request, run.id, last_event_id):
             yield content
             if not content:
-                async for text in _written_meanwhile(signals, run.id, watcher):
+                async for text in _written_meanwhile(wake_ups, run.id, watcher):
                     yield text
 
 
@@ -99,9 +99,9 @@ async def _events(request: Request, run_id: UUID, last_event_id: str) -> AsyncIt
         yield b""
 
 
-async def _written_meanwhile(signals: RunSignals, run_id: UUID, watcher: TextWatcher) -> AsyncIterator[bytes]:
+async def _written_meanwhile(wake_ups: WakeUps, run_id: UUID, watcher: TextWatcher) -> AsyncIterator[bytes]:
     """What is written until it is time to look at the run again."""
-    resting = asyncio.create_task(signals.rest(run_id, POLL_SECONDS))
+    resting = asyncio.create_task(wake_ups.rest(run_id, POLL_SECONDS))
     writing = asyncio.create_task(watcher.take())
     try:
         while not resting.done():

@@ -14,8 +14,8 @@ from chassis.rules import admit
 from chassis.units import in_unit, rules_of
 from execution.api import feed_of
 from execution.clients.fact_tail import TailedFact
-from execution.usecases.run_feed import PACE_SECONDS, Narrowed, RunRow, RunWatcher, changes_of, read_runs
-from execution.usecases.watching import HEARTBEAT_SECONDS, MAX_WATCH_SECONDS, WatchEvent, encode
+from execution.usecases.run_events import HEARTBEAT_SECONDS, MAX_WATCH_SECONDS, WatchEvent, encode
+from execution.usecases.run_feeds import PACE_SECONDS, Narrowed, RunRow, RunWatcher, changes_of, read_runs
 
 router = Router("run", prefix="/v1/runs")
 

@@ -13,7 +13,7 @@ from chassis.objects import Objects, read_payload
 from chassis.telemetry import trace_id
 from chassis.units import in_unit, permit_of, rules_of
 from chassis.uow import UnitOfWork
-from execution.api import expect_watcher, objects_of, signals_of
+from execution.api import expect_watcher, objects_of, wake_ups_of
 from execution.domain.runs import FINAL, RunStatus, elapsed_ms
 from execution.tables.runs import Run
 from execution.usecases import run_signals, runs
@@ -179,7 +179,7 @@ async def start_run(
         lambda uow: runs.start_run(uow, asked, rules=rules, objects=objects, idempotency_key=idempotency_key),
     )
     await expect_watcher(request, run.id, prefer)
-    signals_of(request).queued()
+    wake_ups_of(request).queued()
     if seconds := wait_of(prefer):
         await _wait(request, run.id, seconds)
         run = await in_unit(request, lambda uow: runs.get_run(uow, run.id))
@@ -220,9 +220,9 @@ async def cancel_run(request: Request, run_id: UUID, body: CancelRunIn | None = 
     """Stop a run that has not finished; cancelling it again changes nothing."""
     reason = "" if body is None else body.reason
     run = await in_unit(request, lambda uow: runs.cancel_run(uow, run_id, reason=reason))
-    signals_of(request).children()
+    wake_ups_of(request).children()
     if run.status == RunStatus.CANCELLED:
-        signals_of(request).ended([run.id])
+        wake_ups_of(request).ended([run.id])
     return await RunOut.of(run, objects_of(request), permit_of(request).masked)
 
 
@@ -235,7 +235,7 @@ async def signal_run(request: Request, run_id: UUID, body: SignalRunIn) -> RunOu
         return await run_signals.signal_run(uow, run_id, name=body.name, payload=body.payload, objects=objects)
 
     run = await in_unit(request, send)
-    signals_of(request).queued()
+    wake_ups_of(request).queued()
     return await RunOut.of(run, objects, permit_of(request).masked)
 
 
@@ -251,4 +251,4 @@ async def _wait(request: Request, run_id: UUID, seconds: int) -> None:
     async def over() -> bool:
         return (await in_unit(request, lambda uow: runs.get_run(uow, run_id))).status in FINAL
 
-    await signals_of(request).wait_until(run_id, over, seconds)
+    await wake_ups_of(request).wait_until(run_id, over, seconds)

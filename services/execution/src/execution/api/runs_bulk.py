@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from chassis.http import Router
 from chassis.units import in_unit, rules_of
-from execution.api import objects_of, signals_of
+from execution.api import objects_of, wake_ups_of
 from execution.api.runs import RunSummaryOut, StartRunIn
 from execution.tables.runs import Run
 from execution.usecases import runs_bulk
@@ -46,7 +46,7 @@ async def start_runs(request: Request, body: StartRunsIn) -> BulkOut[RunSummaryO
     """Start many runs. Answers once all are queued, with what became of each."""
     rules, objects, asked = await rules_of(request), objects_of(request), [item.asked() for item in body.items]
     results = await in_unit(request, lambda uow: runs_bulk.start_runs(uow, asked, rules=rules, objects=objects))
-    signals_of(request).queued()
+    wake_ups_of(request).queued()
     return BulkOut[RunSummaryOut].of([_shown(result) for result in results])
 
 

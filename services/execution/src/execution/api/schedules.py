@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 
 from chassis.http import Router, Uow
 from chassis.units import door_of, in_unit
-from execution.api import VersionNumber, objects_of, signals_of
+from execution.api import VersionNumber, objects_of, wake_ups_of
 from execution.domain.schedules import MissedTicks
 from execution.tables.schedules import Schedule
 from execution.usecases import schedule_ticks, schedules
@@ -212,5 +212,5 @@ async def backfill_schedule(request: Request, schedule_id: UUID, body: BackfillS
             uow, schedule_id, start=body.start, end=body.end, rules_of=rules_of, objects=objects
         ),
     )
-    signals_of(request).queued()
+    wake_ups_of(request).queued()
     return TicksOut(items=[TickOut(**tick._asdict()) for tick in ticks])

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, model_validator
 from chassis.http import Router, Uow
 from chassis.objects import Objects, read_payload
 from chassis.units import in_unit, permit_of
-from execution.api import objects_of, signals_of
+from execution.api import objects_of, wake_ups_of
 from execution.domain.runs import Decided, elapsed_ms
 from execution.tables.runs import Step
 from execution.usecases import steps
@@ -106,5 +106,5 @@ async def decide_step(request: Request, run_id: UUID, step_id: UUID, body: Decid
     """Say what became of a write that a crash left unknown; with the last of them the run goes on."""
     decision, objects = StepDecision(body.outcome, body.output, body.reason), objects_of(request)
     step = await in_unit(request, lambda uow: steps.decide_step(uow, run_id, step_id, decision, objects=objects))
-    signals_of(request).queued()
+    wake_ups_of(request).queued()
     return await StepOut.of(step, objects, permit_of(request).masked)

@@ -12,7 +12,7 @@ from chassis.objects import Objects
 from chassis.telemetry import logger
 from execution.usecases import children
 from execution.usecases.children import Due
-from execution.usecases.signals import RunSignals
+from execution.usecases.wake_ups import WakeUps
 from spine.stream import keep_running
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ CLOCK = "execution.clock"
 log = logger(part="children")
 
 
-def look_after_children(objects: Objects, signals: RunSignals) -> Callable[[Running], Coroutine[Any, Any, None]]:
+def look_after_children(objects: Objects, wake_ups: WakeUps) -> Callable[[Running], Coroutine[Any, Any, None]]:
     """The worker for `Service(workers=[...])`; any number of processes may do it."""
 
     async def run_children(running: Running) -> None:
-        keeper = _Keeper(running, objects, signals)
+        keeper = _Keeper(running, objects, wake_ups)
         await keep_running(keeper.forever, "execution.children", pause=lambda _: 0.5)
 
     return run_children
@@ -41,8 +41,8 @@ def look_after_children(objects: Objects, signals: RunSignals) -> Callable[[Runn
 class _Keeper:
     """Looks after children until cancelled."""
 
-    def __init__(self, running: Running, objects: Objects, signals: RunSignals) -> None:
-        self._running, self._objects, self._signals = running, objects, signals
+    def __init__(self, running: Running, objects: Objects, wake_ups: WakeUps) -> None:
+        self._running, self._objects, self._wake_ups = running, objects, wake_ups
         self._places = asyncio.Semaphore(AT_ONCE)
 
     async def forever(self) -> None:
@@ -53,10 +53,10 @@ class _Keeper:
                 due = await children.find_due(uow, in_vain)
             done = await asyncio.gather(*(self._look_after(each) for each in due))
             if any(done):
-                self._signals.queued()
+                self._wake_ups.queued()
             in_vain += [each.step_id for each, was_done in zip(due, done, strict=True) if not was_done]
             if not due or len(in_vain) > MOST_IN_VAIN:
-                await self._signals.wait_for_children(AGAIN_SECONDS if in_vain else SWEEP_SECONDS)
+                await self._wake_ups.wait_for_children(AGAIN_SECONDS if in_vain else SWEEP_SECONDS)
                 in_vain = []
 
     async def _look_after(self, due: Due) -> bool:

@@ -6,7 +6,7 @@ from chassis.caller import NOBODY, Caller
 from chassis.objects import Objects
 from chassis.telemetry import logger
 from execution.usecases import schedule_ticks
-from execution.usecases.signals import RunSignals
+from execution.usecases.wake_ups import WakeUps
 from spine.jobs import Job, every
 from spine.service import Running
 
@@ -15,7 +15,7 @@ CLOCK = "execution.clock"
 log = logger(part="schedules")
 
 
-def tick_schedules(objects: Objects, signals: RunSignals) -> Job:
+def tick_schedules(objects: Objects, wake_ups: WakeUps) -> Job:
     """Start what is due. Any number of processes may do it: a tick's run commits with the clock that moves on."""
 
     @every(seconds=TICK_SECONDS)
@@ -29,6 +29,6 @@ def tick_schedules(objects: Objects, signals: RunSignals) -> Job:
             except Exception as error:  # noqa: BLE001  (one schedule must not stop the clock of the others)
                 log.warning("schedule not ticked", schedule_id=str(schedule_id), error=repr(error)[:300])
                 continue
-            signals.queued()
+            wake_ups.queued()
 
     return tick

@@ -79,6 +79,7 @@ class Run(Stamped, Row):
     token: Mapped[int] = mapped_column(BigInteger)
     """The fence: who holds the newest may write."""
     last_step: Mapped[int]
+    """How many writes of its holders are stored: a write that was not the next one changes nothing."""
     worker_id: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     dispatched_at: Mapped[datetime | None]

@@ -20,7 +20,7 @@ from chassis.uow import Units
 from execution.usecases.detached_steps import end_detached
 from execution.usecases.engine_attempts import Attempt
 from execution.usecases.engine_rows import LEASE_SECONDS, Rows
-from execution.usecases.signals import QUEUED
+from execution.usecases.wake_ups import QUEUED
 
 PULSE_SECONDS = 0.4
 """How soon a call is given up that nobody waits for any more."""

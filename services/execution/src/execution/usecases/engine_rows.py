@@ -21,7 +21,7 @@ from chassis.ids import new_id
 from execution.clients.dispatch import Dispatch
 from execution.domain.runs import StepStatus
 from execution.domain.walk import StepKey
-from execution.usecases.signals import CHILDREN, WAITING
+from execution.usecases.wake_ups import CHILDREN, WAITING
 
 LEASE_SECONDS = 10
 POOL_SIZE = 8

@@ -44,7 +44,8 @@ from execution.usecases.engine_workshop import Workshop
 from execution.usecases.engine_writing import AnsweredMeanwhileError, LostRunError, Writer
 
 MAX_TAKEOVERS = 5
-"""So many workers in a row may lose a run without any progress; the next one gives it up."""
+"""A run that so many workers in a row have lost without any progress is given up; and so is one whose detached call
+was lost so often."""
 SAY_STARTED_SECONDS = 0.2
 """A run whose first step takes longer says so at once; all others say it together with that step."""
 
@@ -117,7 +118,7 @@ class RunInHand:
             await self._stop(write, StopReason.CANCELLED)
         elif is_undecided:
             await self._await_decision(write)
-        elif run.takeovers > MAX_TAKEOVERS:
+        elif run.takeovers >= MAX_TAKEOVERS:
             await self._stop(write, StopReason.CRASH_LOOP)
         else:
             await self._follow(write)
@@ -179,7 +180,7 @@ class RunInHand:
             key = StepKey(step.node.id, step.iteration)
             if isinstance(step.node, (WaitNode, SubrunNode)) or key in at_work or key in self._waits.held:
                 continue
-            if self._progress.lost[key] > MAX_TAKEOVERS:
+            if self._progress.lost[key] >= MAX_TAKEOVERS:
                 return StopReason.CRASH_LOOP
             attempt = await self._calls.prepare(graph, step, self._calls.tokens_left(fresh, write))
             reason = self._calls.over_cap(attempt, fresh, write)

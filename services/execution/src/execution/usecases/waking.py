@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from execution.usecases.admission import sweeper
 from execution.usecases.engine_loop import Addresses, addresses_of
-from execution.usecases.signals import QUEUED, WAITING
+from execution.usecases.wake_ups import QUEUED, WAITING
 from spine.stream import keep_running
 
 if TYPE_CHECKING:

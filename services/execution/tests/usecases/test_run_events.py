@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from chassis.ids import new_id
 from execution.tables.runs import Run, Step
 from execution.usecases.hindrances import Hindrance
-from execution.usecases.watching import ENDED_ID, STARTED_ID, after, events_of
+from execution.usecases.run_events import ENDED_ID, STARTED_ID, after, events_of
 
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

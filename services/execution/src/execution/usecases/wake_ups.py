@@ -25,10 +25,10 @@ INTERVAL_SECONDS = 0.005
 POLL_SECONDS = 0.25
 MAX_PAYLOAD_IDS = 200
 """A notification holds 8,000 bytes; an id and its comma 37."""
-log = logger(part="signals")
+log = logger(part="wake_ups")
 
 
-class RunSignals:
+class WakeUps:
     """One connection that tells and hears of runs; made on first use, made again after it was lost."""
 
     def __init__(self, dsn: str) -> None:

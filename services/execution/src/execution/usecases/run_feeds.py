@@ -21,7 +21,7 @@ from contracts.envelope import Envelope
 from execution.clients.fact_tail import FactTail, TailedFact
 from execution.domain.run_changes import CHANGES, Place, RunChange, place_of, tells_change
 from execution.domain.runs import RunStatus
-from execution.usecases.watching import WatchEvent
+from execution.usecases.run_events import WatchEvent
 from spine.fact_message import RawFact
 
 MAX_WATCHERS = 20
