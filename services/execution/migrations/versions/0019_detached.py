@@ -11,11 +11,12 @@ SERVICE, DOORS = "execution", "remit_execution"
 DETACHED = "status = 'waiting' and lease_until is not null"
 OUTCOME = "provider, model_name, price_version, input_tokens, output_tokens, cost_usd_micros, child, lease_until"
 USED = "input_tokens, output_tokens, cost_usd_micros"
-# Across organizations, and only ids.
+# Across organizations, and only ids. After the database was away, whoever is alive has ten seconds to say so.
 LOST = f"""create function lost_steps(most integer)
 returns table (organization_id uuid, run_id uuid, step_id uuid)
 language sql stable security definer set search_path = public, pg_temp set enable_seqscan = off as $$
-  select s.organization_id, s.run_id, s.id from step s where {DETACHED} and s.lease_until < now() limit most $$"""
+  select s.organization_id, s.run_id, s.id from step s where {DETACHED} and s.lease_until < now()
+    and pg_postmaster_start_time() < now() - interval '10 s' limit most $$"""
 # As before, but that time in which a call of the run was under way is no waiting.
 WAKE = """create or replace function wake_runs(most integer, out woken bigint, out next_seconds float8)
 language sql volatile security definer set search_path = public, pg_temp set enable_seqscan = off as $$

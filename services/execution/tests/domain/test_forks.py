@@ -27,6 +27,7 @@ class Row:
     kind: str = "agent"
     attempt: int = 1
     will_retry: bool = False
+    error_code: str | None = None
 
 
 @given(graphs(racing=False), INPUTS, st.integers(), st.data())
@@ -60,14 +61,15 @@ def test_whatever_is_kept_is_all_that_the_rest_follows_from(graph: Graph, input:
     assert StepKey(point.node, point.iteration) in done
 
 
-def test_what_has_not_ended_is_retried_or_was_approved_is_not_kept() -> None:
+def test_what_has_not_ended_is_retried_stopped_or_was_approved_is_not_kept() -> None:
     rows = [
         Row("a", 0, 1),
         Row("b", 0, 2, will_retry=True),
         Row("b", 0, 3, attempt=2),
         Row("c", 0, 4, kind="approval"),
         Row("d", 0, 5, completed_at=None, kind="signal"),
-        Row("e", 0, 6),
+        Row("e", 0, 6, error_code="timeout"),
+        Row("h", 0, 6, error_code="killed"),
         Row("f", 0, 7),
         Row("g", 0, 8),
     ]

@@ -25,6 +25,7 @@ def test_steps_tell_of_their_run_only_where_somebody_waited() -> None:
     by_engine, by_others = b'{"actor":{"id":"execution.engine"},', b'{"actor":{"id":"execution.detached"},'
     assert not tells_change(kind, by_engine + b'"data":{"kind":"agent"}}')
     assert tells_change(kind, by_others + b'"data":{"kind":"agent"}}')
+    assert not tells_change(kind, by_others + b'"data":{"kind":"agent","error_code":"killed"}}')
     assert tells_change(kind, b'{"data":{"kind":"signal"}}')
     assert tells_change("execution.run.failed.v1", b"{}")
     assert not tells_change("execution.agent.created.v1", b"{}")

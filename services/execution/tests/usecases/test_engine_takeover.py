@@ -11,12 +11,19 @@ import asyncpg
 import pytest
 from services.execution.tests.engine_stage import EngineStage, make_engine_stage, worker_process
 
+from chassis.objects import NoObjects
 from execution.clients.dispatch import Dispatch, Line
 from execution.domain.runs import RunStatus
 from execution.usecases import engine_facts, leases
+from execution.usecases.engine_attempts import Attempts
 from execution.usecases.engine_batches import Batches
+from execution.usecases.engine_caps import Caps
+from execution.usecases.engine_definitions import Definitions
+from execution.usecases.engine_prices import Prices
+from execution.usecases.engine_progress import Progress
 from execution.usecases.engine_rows import Rows, RunWrite
 from execution.usecases.engine_runs import MAX_TAKEOVERS
+from execution.usecases.engine_waits import Waits
 from execution.usecases.engine_writing import LostRunError, Writer
 from remit_local.testing import Servers
 
@@ -182,6 +189,30 @@ async def test_one_bad_item_of_a_batch_does_not_stop_the_others(engine: EngineSt
     assert [results[0], results[2]] == ["running", "running"]
     assert isinstance(results[1], Exception)
     assert [(await engine.run(run.id))["last_step"] for run in held] == [1, 0, 1]
+    await rows.close()
+
+
+async def test_what_a_run_has_used_is_known_as_its_steps_are(engine: EngineStage) -> None:
+    """Somebody ends a step after the run was claimed, and before its steps are read."""
+    place = await engine.place()
+    run_id = await engine.queue_run(place, await engine.agent(place, "one"))
+    await engine.let_in(run_id)
+    rows = await open_rows(engine, "second")
+    (held,) = await rows.claim([(Dispatch(place.organization_id, 30, run_id, 0), False)])
+    assert held is not None
+    await engine.database.sql(
+        """with ended as (insert into step (organization_id, retention_class, run_id, node, iteration, attempt, id,
+          step_number, kind, status, input_tokens, cost_usd_micros, started_at, token)
+          select organization_id, retention_class, id, 'one', 0, 1, gen_random_uuid(), 1, 'agent', 'completed', 3, 5,
+          now(), 1 from run where id = $1)
+        update run set answers = 1, step_count = 1, input_tokens = 3, cost_usd_micros = 5 where id = $1""",
+        run_id,
+    )
+    attempts = Attempts(engine.options().agents, NoObjects(), rows, Definitions(rows, None), Prices(rows))
+    progress = Progress(held, rows, attempts, Caps(held), Waits(held, attempts))
+    await progress.recall(RunWrite(held))
+    assert (held.answers, held.step_count, held.input_tokens, held.cost_usd_micros) == (1, 1, 3, 5)
+    assert len(progress.completed) == 1
     await rows.close()
 
 

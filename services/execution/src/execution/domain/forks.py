@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from execution.domain.documents import Json
 from execution.domain.nodes import Wait
+from execution.domain.runs import StopReason
 
 
 class StoredStep(Protocol):
@@ -21,8 +22,10 @@ class StoredStep(Protocol):
     kind: str
     completed_at: datetime | None
     will_retry: bool
+    error_code: str | None
 
 
+_STOPPED = (StopReason.CANCELLED, StopReason.KILLED)
 AnyStep = TypeVar("AnyStep", bound=StoredStep)
 
 
@@ -30,7 +33,7 @@ def kept_of(steps: Iterable[AnyStep], node: str, iteration: int) -> list[AnyStep
     """The steps that were started before this one and have ended; None where the run never came to it.
 
     Whatever a step follows from was started before it, so nothing is kept of which anything is missing. Approvals are
-    never kept: what somebody approved was another run.
+    never kept: what somebody approved was another run. Nor is what only failed because the run was stopped.
     """
     listed = list(steps)
     numbers = [step.step_number for step in listed if (step.node, step.iteration) == (node, iteration)]
@@ -44,6 +47,7 @@ def kept_of(steps: Iterable[AnyStep], node: str, iteration: int) -> list[AnyStep
         and step.completed_at is not None
         and not step.will_retry
         and step.kind != Wait.APPROVAL
+        and step.error_code not in _STOPPED
         and (step.node, step.iteration) != (node, iteration)
     ]
 

@@ -33,15 +33,18 @@ CHANGES = {
     "execution.step.failed.v1": _RESUMED,
 }
 _OF_AGENTS, _BY_ENGINE = b'"kind":"agent"', b'"id":"execution.engine"'
+_STOPPED = (b'"error_code":"cancelled"', b'"error_code":"killed"')
 
 
 def tells_change(kind: str, body: bytes) -> bool:
     """Whether a fact may tell of a run's change: of steps, only those that the run waited at.
 
-    It did not wait for a call that whoever had it in hand has made.
+    It did not wait for a call that whoever had it in hand has made, and does not go on after one it was stopped with.
     """
     change = CHANGES.get(kind)
-    return change is not None and (change is not _RESUMED or _OF_AGENTS not in body or _BY_ENGINE not in body)
+    if change is not _RESUMED or _OF_AGENTS not in body:
+        return change is not None
+    return _BY_ENGINE not in body and not any(code in body for code in _STOPPED)
 
 
 class Place(NamedTuple):

@@ -63,6 +63,8 @@ DECIDED_FAILED, DECIDED_RETRY = "decided_failed", "decided_retry"
 """The error codes of attempts that a person gave up, or has tried again."""
 WORKER_LOST = "worker_lost"
 """The error code of a detached call whose worker is gone: nobody counts it as a try."""
+OWN_CODES = frozenset({DECIDED_FAILED, DECIDED_RETRY, WORKER_LOST})
+"""Codes that the engine acts upon, and no agent may give."""
 
 
 class StopReason(StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chassis.caller import Caller
+from chassis.errors import RefusalError
 from chassis.telemetry import logger
 from execution.usecases import leases
 from execution.usecases.detached_steps import lose_step
@@ -19,6 +20,9 @@ log = logger(part="leases")
 async def reap_leases(running: Running) -> None:
     """Dispatch again what lost its worker, and let runs try again what went on without them."""
     for step in (await leases.reap(addresses_of(running))).steps:
-        async with running.units.begin(Caller.system(step.organization_id, CLOCK)) as uow:
-            if await lose_step(uow, step):
-                log.warning("call without a worker", run_id=str(step.run_id))
+        try:
+            async with running.units.begin(Caller.system(step.organization_id, CLOCK)) as uow:
+                if await lose_step(uow, step):
+                    log.warning("call without a worker", run_id=str(step.run_id))
+        except RefusalError as error:  # somebody holds the run: in two seconds, then
+            log.warning("call not given up yet", run_id=str(step.run_id), error=repr(error)[:300])

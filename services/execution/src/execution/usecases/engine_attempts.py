@@ -22,7 +22,7 @@ from execution.domain.documents import Json
 from execution.domain.nodes import AgentNode, Effects
 from execution.domain.prices import MAX_TOKENS_PER_CALL, PriceRow, UnknownPriceError
 from execution.domain.retries import DEFAULT_RETRY, RetryPolicy, should_retry
-from execution.domain.runs import StepStatus, Usage
+from execution.domain.runs import OWN_CODES, StepStatus, Usage
 from execution.domain.walk import Ready, StepKey
 from execution.usecases.engine_definitions import AgentVersion, CredentialError, Definitions
 from execution.usecases.engine_prices import Prices
@@ -180,7 +180,8 @@ class Attempts:
                 attempt.fail(AgentErrorCode.TIMEOUT, f"No answer within {attempt.seconds:g} s.", retryable=True)
             except AgentError as error:
                 _count(attempt, error)
-                attempt.fail(error.code, error.message, retryable=error.retryable)
+                code = f"agent_{error.code}" if error.code in OWN_CODES else error.code
+                attempt.fail(code, error.message, retryable=error.retryable)
                 attempt.retry_after_seconds = error.retry_after_seconds or 0.0
             except RefusalError as error:
                 attempt.fail(error.code, error.detail, retryable=isinstance(error, UnavailableError))

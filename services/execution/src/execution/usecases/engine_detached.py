@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
 
 from chassis.caller import Caller
+from chassis.errors import ConflictError, UnavailableError
 from chassis.telemetry import logger
 from chassis.uow import Units
 from execution.usecases.detached_steps import end_detached
 from execution.usecases.engine_attempts import Attempt
-from execution.usecases.engine_rows import LEASE_SECONDS, Rows
+from execution.usecases.engine_rows import CALL_LEASE_SECONDS, Rows
 from execution.usecases.wake_ups import QUEUED
 
 PULSE_SECONDS = 0.4
 """How soon a call is given up that nobody waits for any more."""
-BEATS_PER_LEASE = 8
+RENEW_SECONDS = 3.0
+LONGEST_QUESTION_SECONDS = 3.0
 AGAIN_SECONDS = 1.0
 """How soon an end that could not be stored is tried again, as long as the step is ours."""
+MOST_TRIES = 20
+"""At an end that is refused, not only late: then the call counts as lost, and a person is asked or another makes it."""
+CLOSE_SECONDS = 2.0
+"""How long a worker that is stopped waits until the ends of calls that are over have been stored."""
 ACTOR = "execution.detached"
 """Not the engine: its facts of agents' steps say nothing of their runs, these say that the run goes on."""
 log = logger(part="engine")
@@ -39,7 +45,7 @@ _RENEW = f"""with held as (
   select s.organization_id, s.retention_class, s.run_id, s.node, s.iteration, s.attempt from {_ASKED}
   where s.status = 'waiting' and i.attempt between 0 and 32000 for update of s skip locked
 )
-update step s set lease_until = now() + interval '{LEASE_SECONDS} s' from held i
+update step s set lease_until = now() + interval '{CALL_LEASE_SECONDS} s' from held i
 where {" and ".join(f"s.{column.strip()} = i.{column.strip()}" for column in _KEY[1:-1].split(","))}"""  # noqa: S608
 
 
@@ -57,12 +63,22 @@ class DetachedCalls:
         """A run whose calls all take longer lets go of them."""
         self._rows, self._units, self._most = rows, units, most
         self._calls: dict[UUID, _Call] = {}
+        self._expected = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._some = asyncio.Event()
 
     def has_room(self, count: int) -> bool:
         """Whether so many more may go on alone."""
-        return len(self._calls) + count <= self._most
+        return len(self._calls) + self._expected + count <= self._most
+
+    @contextlib.contextmanager
+    def room_for(self, count: int) -> Iterator[None]:
+        """Keep room for so many during this block, in which they may be taken."""
+        self._expected += count
+        try:
+            yield
+        finally:
+            self._expected -= count
 
     def take(self, calls: Mapping[asyncio.Task[Attempt], Attempt]) -> None:
         """Go on with these; that they wait is stored."""
@@ -75,17 +91,17 @@ class DetachedCalls:
 
     async def pulse(self) -> None:
         """Renew the leases, and give up what nobody waits for any more, until cancelled."""
-        beat = 0
+        clock, renewed = asyncio.get_running_loop().time, 0.0  # at once, also after the database was away
         while True:
             await self._some.wait()
             await asyncio.sleep(PULSE_SECONDS)
-            beat += 1
             calls = list(self._calls.values())
             if not calls:
                 self._some.clear()
                 continue
-            if beat % BEATS_PER_LEASE == 1:  # at once after the database was away
+            if clock() - renewed >= RENEW_SECONDS:
                 await self._ask(_RENEW, calls)
+                renewed = clock()
             still = {UUID(bytes=row["id"].bytes) for row in await self._ask(_STILL, calls)}
             for call in calls:
                 if call.attempt.id not in still:
@@ -93,16 +109,21 @@ class DetachedCalls:
                     call.task.cancel()
 
     async def close(self) -> None:
-        """Give up all; their runs try again once the leases are over."""
-        tasks = [*self._tasks, *(call.task for call in self._calls.values())]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Give up all that is under way: it is made again once the leases are over. What has ended is stored before."""
+        for call in list(self._calls.values()):
+            call.task.cancel()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _ask(self, statement: str, calls: list[_Call]) -> list[asyncpg.Record]:
         rows = [call.attempt.row() for call in calls]
         keys = zip(*((*row[:3], row.node, row.iteration, row.attempt) for row in rows), strict=True)
-        return await self._rows.fetch({row.organization_id for row in rows}, statement, *map(list, keys), is_kept=False)
+        organizations = {row.organization_id for row in rows}
+        async with asyncio.timeout(LONGEST_QUESTION_SECONDS):
+            return await self._rows.fetch(organizations, statement, *map(list, keys), is_kept=False)
 
     async def _see_to_end(self, attempt: Attempt, task: asyncio.Task[Attempt]) -> None:
         try:
@@ -121,12 +142,14 @@ class DetachedCalls:
         caller = Caller(
             run.organization_id, "system", ACTOR, traceparent=run.traceparent, correlation_id=run.correlation_id
         )
-        while attempt.id in self._calls:
+        tries = 0
+        while attempt.id in self._calls and tries < MOST_TRIES:
             try:
                 async with self._units.begin(caller) as uow:
                     is_stored = await end_detached(uow, row)
             except Exception as error:  # noqa: BLE001  (the call was made and paid for: its end must not be lost)
                 log.warning("end of a call not stored", run_id=str(row.run_id), error=repr(error)[:300])
+                tries += not isinstance(error, (UnavailableError, ConflictError))
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue
             if is_stored:

@@ -107,7 +107,7 @@ def engine(options: Options) -> Callable[[Running], Coroutine[Any, Any, None]]:
 
 
 class EngineWorker:
-    """Works on runs until cancelled; what it held then goes to another worker at once."""
+    """Works on runs until cancelled; what it held goes to others then, detached calls once their leases are over."""
 
     def __init__(self, addresses: Addresses, options: Options, units: Units | None = None) -> None:
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{new_id().hex[-8:]}"
@@ -128,11 +128,11 @@ class EngineWorker:
                 if shop.detached is not None:
                     tasks.create_task(keep_running(shop.detached.pulse, "engine.detached", pause=lambda _: 0.5))
         finally:
-            if shop.detached is not None:
-                await shop.detached.close()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            if shop.detached is not None:
+                await shop.detached.close()
             await rows.close()
 
     async def _connected(self) -> Rows:
@@ -175,7 +175,7 @@ class EngineWorker:
         held = self._in_hand.get(run_id)
         if held is not None:
             if held.delivery.line.lost.is_set():
-                held.delivery = delivery  # the broker gave us again what we never let go of
+                held.delivery, held.is_released = delivery, False  # the broker gave us again what is in our hands
             elif delivery.dispatch.token >= held.run.token:
                 held.following.append(delivery)  # the run's next turn: it was let go, and answered at once
             else:

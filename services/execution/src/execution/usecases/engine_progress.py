@@ -38,7 +38,7 @@ class Progress:
     async def recall(self, write: RunWrite) -> bool:
         """Take up what earlier holders have stored; whether a write was tried of which nobody knows the outcome."""
         undecided = False
-        for row in await self._rows.steps(self._run):
+        for row in await self._steps():
             key, status = StepKey(row["node"], row["iteration"]), row["status"]
             self.step_number = max(self.step_number, row["step_number"])
             self._caps.recall(key, row)
@@ -53,19 +53,25 @@ class Progress:
                 await self._take_up(key, row)
         return undecided
 
-    async def take_answers(self) -> None:
+    async def take_answers(self, write: RunWrite) -> None:
         """Take up what others have said of steps that wait."""
-        for row in await self._rows.steps(self._run):
+        for row in await self._steps():
             key = StepKey(row["node"], row["iteration"])
             if not self._waits.is_waiting(key, row["id"]):
                 continue
             if row["status"] == StepStatus.NEEDS_DECISION:
-                self._waits.await_decision(key)
+                self._waits.await_decision(key, write)
             elif row["status"] in FINAL_STEP:
                 self._waits.forget(key)
                 self._caps.recall(key, row)
-                self._run.count(row)
                 await self._take_up(key, row)
+
+    async def _steps(self) -> list[Any]:
+        """What is stored of them, which the run's own counts are then of."""
+        rows = await self._rows.steps(self._run)
+        if rows:
+            self._run.recount(rows[0])
+        return rows
 
     async def _take_up(self, key: StepKey, row: Any) -> None:
         """What has become of an attempt that is over."""

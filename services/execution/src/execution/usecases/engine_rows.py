@@ -24,6 +24,8 @@ from execution.domain.walk import StepKey
 from execution.usecases.wake_ups import CHILDREN, WAITING
 
 LEASE_SECONDS = 10
+CALL_LEASE_SECONDS = 30
+"""Of a call that goes on without its run: it has taken long already, and is dear to make again."""
 POOL_SIZE = 8
 KEYED_PLANS = {
     # Keyed reads and writes of partitions: one plan for ever, made of index probes. Planning sixteen partitions anew
@@ -97,7 +99,8 @@ _WRITE = f"""with item as (
     effects, agent_id, agent_version_id, agent_semver, status, input, input_ref, output, output_ref, error_code,
     error_message, will_retry, provider, model_name, price_version, input_tokens, output_tokens, cost_usd_micros,
     started_at, completed_at, copied_from, child, lease_until)
-  select s.*, case when s.status = 'waiting' and s.kind = 'agent' then now() + interval '{LEASE_SECONDS} s' end
+  select s.*, case when s.status = 'waiting' and s.kind = 'agent'
+    then now() + interval '{CALL_LEASE_SECONDS} s' end
   from unnest($21::uuid[], $22::smallint[], $23::uuid[], $24::bigint[], $25::text[], $26::integer[],
     $27::smallint[], $28::uuid[], $29::integer[], $30::text[], $31::text[], $32::uuid[], $33::uuid[], $34::text[],
     $35::text[], $36::bytea[], $37::text[], $38::bytea[], $39::text[], $40::text[], $41::text[], $42::boolean[],
@@ -111,8 +114,11 @@ _WRITE = f"""with item as (
     input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens,
     cost_usd_micros = excluded.cost_usd_micros, completed_at = excluded.completed_at, token = excluded.token,
     child = case step.kind when 'agent' then excluded.child else step.child end, lease_until = excluded.lease_until,
-    updated_at = now(), version = step.version + 1
-    where step.status in ('started', 'waiting')
+    provider = coalesce(nullif(excluded.provider, ''), step.provider),
+    model_name = coalesce(nullif(excluded.model_name, ''), step.model_name),
+    price_version = coalesce(nullif(excluded.price_version, ''), step.price_version),
+    started_at = excluded.started_at, updated_at = now(), version = step.version + 1
+    where step.status in ('started', 'waiting') or step.status = 'needs_decision' and excluded.status = 'skipped'
 ), facts as (
   insert into outbox (id, type, organization_id, traceparent, body)
   select f.id, f.type, f.organization_id, f.traceparent, f.body
@@ -124,10 +130,14 @@ select id, status from written"""  # noqa: S608  (a number of our own)
 
 _STAND = """select token, last_step, status, answers, kill_switch_id is not null as is_killed from run
 where organization_id = $1 and retention_class = $2 and id = $3"""
-_STEPS = """select node, iteration, attempt, id, step_number, status, will_retry, output, output_ref, error_code,
-  started_at, completed_at, kind, effects, agent_id, agent_version_id, agent_semver, input_tokens, output_tokens,
-  cost_usd_micros, child, child_used
-from step where organization_id = $1 and retention_class = $2 and run_id = $3 order by step_number, attempt"""
+# With what the run's row says of them: read apart, a step that ends in between would be counted in neither.
+_STEPS = """select s.node, s.iteration, s.attempt, s.id, s.step_number, s.status, s.will_retry, s.output, s.output_ref,
+  s.error_code, s.started_at, s.completed_at, s.kind, s.effects, s.agent_id, s.agent_version_id, s.agent_semver,
+  s.provider, s.model_name, s.price_version, s.child, s.child_used,
+  r.answers, r.step_count, r.input_tokens, r.output_tokens, r.cost_usd_micros
+from run r join step s on s.organization_id = r.organization_id and s.retention_class = r.retention_class
+  and s.run_id = r.id
+where r.organization_id = $1 and r.retention_class = $2 and r.id = $3 order by s.step_number, s.attempt"""
 
 _RECORDED = """select id, output, output_ref from step
 where organization_id = $1 and run_id = $2 and node = $3 and iteration = $4 and status = 'completed'
@@ -173,12 +183,11 @@ class ClaimedRun:
     remaining: float | None
     """Seconds to its deadline, if it has one."""
 
-    def count(self, attempt: Any) -> None:
-        """Somebody else has ended an attempt, and counted it in the run's row."""
-        self.step_count += 1
-        self.input_tokens += attempt["input_tokens"]
-        self.output_tokens += attempt["output_tokens"]
-        self.cost_usd_micros += attempt["cost_usd_micros"]
+    def recount(self, record: Any) -> None:
+        """Others have ended attempts, and counted them in the run's row: it is as this record says."""
+        self.answers, self.step_count = record["answers"], record["step_count"]
+        self.input_tokens, self.output_tokens = record["input_tokens"], record["output_tokens"]
+        self.cost_usd_micros = record["cost_usd_micros"]
 
     @classmethod
     def of(cls, record: asyncpg.Record) -> ClaimedRun:
@@ -260,6 +269,10 @@ class RunWrite:
     output_tokens: int = 0
     cost_usd_micros: int = 0
     steps: list[StepRow] = field(default_factory=list)
+    made: list[StepRow] = field(default_factory=list)
+    """Of the steps, attempts that whoever writes has made and paid for: they are kept where all else is void."""
+    unmade: list[StepRow] = field(default_factory=list)
+    """Of the steps, writes that were announced and then not made."""
     facts: list[FactRow] = field(default_factory=list)
 
     def put(self, row: StepRow) -> None:

@@ -10,7 +10,6 @@ import random
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
-from uuid import UUID
 
 import orjson
 
@@ -20,7 +19,7 @@ from execution.clients.dispatch import Delivery
 from execution.domain.caps import told_limits
 from execution.domain.graph import Graph
 from execution.domain.interpreter import Finished, Plan, next_work, partial_output
-from execution.domain.nodes import AgentNode, Effects, SubrunNode, WaitNode
+from execution.domain.nodes import Effects, SubrunNode, WaitNode
 from execution.domain.retries import retry_delay
 from execution.domain.runs import (
     Limits,
@@ -37,6 +36,7 @@ from execution.usecases.engine_calls import Calls
 from execution.usecases.engine_caps import Caps
 from execution.usecases.engine_children import Children
 from execution.usecases.engine_definitions import DefinitionGoneError
+from execution.usecases.engine_detached import DetachedCalls
 from execution.usecases.engine_progress import Progress
 from execution.usecases.engine_rows import ClaimedRun, RunWrite, StepRow, bare_step
 from execution.usecases.engine_waits import Waits
@@ -67,8 +67,6 @@ class RunInHand:
             left.append(self._caps.limits.timeout_seconds - run.elapsed)
         self._deadline = self.since + min(left) if left else None
         self._messages: dict[str, str | None] = {}
-        self._given_up: set[UUID] = set()
-        """Calls of others that this run's end is to end."""
         self._waits = Waits(run, shop.attempts)
         self._progress = Progress(run, shop.rows, shop.attempts, self._caps, self._waits)
         self._calls = Calls(shop, run, self._caps, self._progress)
@@ -159,8 +157,9 @@ class RunInHand:
             if reason is None and not self._calls.under_way:
                 await self._rest(write)
                 return
-            if reason is None and is_quiet and self._calls.seconds_to_detach() == 0:
-                await self._detach(write)
+            desk = self._shop.detached
+            if desk is not None and reason is None and is_quiet and self._calls.seconds_to_detach() == 0:
+                await self._detach(desk, write)
                 return
             reason = reason or await self._until_some_ended(write)
             if reason is not None:
@@ -217,7 +216,9 @@ class RunInHand:
             if attempt.effects == Effects.WRITE:
                 attempt.completed_at = utc_now()
                 attempt.fail("skipped", "The run was stopped before this call.")
-                write.steps.append(attempt.row(StepStatus.SKIPPED))
+                row = attempt.row(StepStatus.SKIPPED)
+                write.steps.append(row)
+                write.unmade.append(row)
 
     # --------------------------------------------------------------------------------------------------- waiting
 
@@ -241,8 +242,7 @@ class RunInHand:
                 return reason
             if self._answered.done():
                 self._answered = self._loop.create_future()
-                self.run.answers = self.heard
-                await self._progress.take_answers()
+                await self._progress.take_answers(write)
                 return None
             if any(task.done() for task in self._calls.under_way):
                 return None
@@ -256,9 +256,9 @@ class RunInHand:
     def _seconds_left(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - self._loop.time())
 
-    async def _detach(self, write: RunWrite) -> None:
+    async def _detach(self, desk: DetachedCalls, write: RunWrite) -> None:
         """Let go of the run while its calls go on; each tells of its end by itself."""
-        desk, calls = self._shop.detached, dict(self._calls.under_way)
+        calls = dict(self._calls.under_way)
         for attempt in calls.values():
             may_use = Limits(attempt.estimate.cost_usd_micros, attempt.estimate.tokens, 0)
             row = attempt.row(StepStatus.WAITING)._replace(
@@ -268,13 +268,14 @@ class RunInHand:
             write.put(row)
         write.facts.append(engine_facts.wait_started(self.run, WaitingFor.STEP, self._waits.rows()))
         self._waits.rest(write, self._seconds_left())
-        await self._store(write)
-        if desk is None or self._halt.done():
-            for attempt in calls.values():
-                self._waits.forget(attempt.key)
-            await self._stop(write, StopReason.CANCELLED)
-            return
-        desk.take(calls)
+        with desk.room_for(len(calls)):
+            status = await self._store(write)
+            if status == RunStatus.CANCELLING:
+                for attempt in calls.values():
+                    self._waits.forget(attempt.key)
+                await self._stop(write, StopReason.CANCELLED)
+                return
+            desk.take(calls)
         self._calls.under_way.clear()
 
     def _note_ended(self, write: RunWrite) -> bool:
@@ -301,7 +302,9 @@ class RunInHand:
         return bool(ended)
 
     def _add(self, write: RunWrite, attempt: Attempt, status: StepStatus | None = None) -> None:
-        self._count(write, attempt.row(status))
+        row = attempt.row(status)
+        write.made.append(row)
+        self._count(write, row)
 
     def _count(self, write: RunWrite, row: StepRow) -> None:
         """Store an attempt that has ended, say so, and count what it used."""
@@ -370,7 +373,6 @@ class RunInHand:
                 self._progress.completed[attempt.key] = Outcome(StepStatus.COMPLETED, attempt.output)
         for key, row in self._waits.detached():
             self._waits.forget(key)
-            self._given_up.add(row.id)
             write.settles = True
             given_up = row._replace(status=StepStatus.FAILED, error_code=reason.value, completed_at=utc_now())
             self._count(write, given_up._replace(error_message="The run was stopped during this attempt."))
@@ -393,22 +395,21 @@ class RunInHand:
 
     # -------------------------------------------------------------------------------------------------- remembering
 
-    async def _store(self, write: RunWrite) -> None:
-        """Store what there is so far, and start gathering anew in the same object."""
+    async def _store(self, write: RunWrite) -> str:
+        """Store what there is so far, and start gathering anew in the same object; returns the run's status."""
         status = await self._writer.store(write)
         fresh = RunWrite(self.run)
         for part in fields(RunWrite):
             setattr(write, part.name, getattr(fresh, part.name))
         if status == RunStatus.CANCELLING:
             self.stop(StopReason.CANCELLED)
+        return status
 
     async def _keep_calls(self, void: RunWrite) -> None:
         """Store the calls of a write that said too much: they were made, and paid for."""
-        write = RunWrite(self.run)
-        for row in void.steps:
-            is_call = row.kind == AgentNode.kind and row.id not in self._given_up
-            if is_call and row.status in (StepStatus.COMPLETED, StepStatus.FAILED):
-                self._count(write, row)
+        write = RunWrite(self.run, steps=list(void.unmade))
+        for row in void.made:
+            self._count(write, row)
         if write.steps:
             await self._writer.store(write)
 

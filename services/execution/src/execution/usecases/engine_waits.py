@@ -65,6 +65,9 @@ class Waits:
             agent_id=record["agent_id"],
             agent_version_id=record["agent_version_id"],
             agent_semver=record["agent_semver"],
+            provider=record["provider"],
+            model_name=record["model_name"],
+            price_version=record["price_version"],
             status=StepStatus.WAITING,
             started_at=record["started_at"],
             completed_at=None,
@@ -128,9 +131,11 @@ class Waits:
         self._begun[key] = row
         self.held[key] = Held(row, kind, None)
 
-    def await_decision(self, key: StepKey) -> None:
+    def await_decision(self, key: StepKey, write: RunWrite) -> None:
         """Nobody knows what became of the write that was under way: a person has to say."""
-        self.held[key] = Held(self._begun[key], WaitingFor.DECISION, None)
+        row = self._begun[key]
+        self.held[key] = Held(row, WaitingFor.DECISION, None)
+        write.facts.append(engine_facts.wait_started(self._run, WaitingFor.DECISION, [row]))
 
     def rest(self, write: RunWrite, seconds_left: float | None) -> None:
         """Make of a write the one with which the run waits; with a call under way, no longer than `seconds_left`."""

@@ -21,7 +21,7 @@ Waiting = tuple[Step, WaitNode]
 # A call that goes on without its run has left: its attempt is one that failed.
 _CLOSE = """update step s set status = case s.kind when 'agent' then 'failed' else 'skipped' end,
   error_code = case s.kind when 'agent' then $4 else s.error_code end, lease_until = null, completed_at = $3,
-  updated_at = $3, version = s.version + 1
+  child = case s.kind when 'agent' then null else s.child end, updated_at = $3, version = s.version + 1
 from run r where s.organization_id = $1 and s.run_id = any($2::uuid[]) and s.status = 'waiting'
   and r.organization_id = s.organization_id and r.retention_class = s.retention_class and r.id = s.run_id
 returning s.run_id, r.workspace_id, r.created_by as owner_id, s.id as step_id, s.node, s.iteration, s.attempt, s.kind,
