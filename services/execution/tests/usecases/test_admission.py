@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from services.execution.tests.engine_stage import EngineStage, Place, make_engine_stage
 
 from chassis.ids import new_id
 from execution.clients.dispatch import Line
-from execution.usecases.admission import READY, Admission, Candidate, sweeper, take_turns
+from execution.usecases.admission import BURST, READY, Admission, Candidate, sweeper, take_turns
+from execution.usecases.wake_ups import QUEUED
 from remit_local.testing import Servers
 
 pytestmark = pytest.mark.anyio
@@ -158,6 +162,26 @@ async def test_what_the_broker_lost_is_dispatched_again(engine: EngineStage) -> 
     await line.close()
 
 
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=5), st.integers(0, 20), st.integers(0, 60), st.data())
+def test_beyond_the_room_only_those_go_who_have_less_than_the_busiest(
+    waiting: list[int], count: int, most: int, data: st.DataObject
+) -> None:
+    organizations = [UUID(int=number) for number in range(len(waiting))]
+    loads = {one: data.draw(st.integers(0, 40)) for one in organizations}
+    backlog = [
+        Candidate(one, UUID(int=100 + at), 30, new_id(), 0)
+        for at, one in enumerate(organizations)
+        for _ in range(waiting[at])
+    ]
+    chosen = take_turns(backlog, count, loads, most=most)
+    assert len(chosen) == len({one.id for one in chosen}) <= most
+    assert len(chosen) >= min(count, most, len(backlog))
+    busiest, had = max(loads.values()), Counter(loads)
+    for at, one in enumerate(chosen):
+        assert at < count or had[one.organization_id] < busiest
+        had[one.organization_id] += 1
+
+
 def test_organizations_take_turns_and_within_them_workspaces() -> None:
     one, two, workspaces = new_id(), new_id(), [new_id() for _ in range(3)]
     backlog = [Candidate(one, workspaces[0], 30, new_id(), 0) for _ in range(5)]
@@ -183,16 +207,23 @@ def test_the_organization_with_the_fewest_under_way_is_next() -> None:
 async def test_behind_full_hands_only_a_few_wait_on_the_queue(engine: EngineStage) -> None:
     place = await engine.place(max_concurrent_executions=1_000)
     what = await engine.agent(place, "one")
-    for number in range(3 * READY):
+    for number in range(3 * BURST):
         await engine.queue_run(place, what, number)
     connection, line = (
         await sweeper(engine.addresses, "test"),
         await Line.open(engine.servers.amqp_url, queue=engine.queue),
     )
-    admission = Admission(engine.addresses, ahead=READY + 10)
-    assert await admission.admit(connection, line) == READY + 10
-    assert await line.waiting() == READY + 10
-    admission.ahead = 1_000  # there is room for more ahead, but nobody takes what is there
+    admission = Admission(engine.addresses)
+    assert await admission.admit(connection, line) == BURST > READY  # nothing is on its way yet: hands may be free
+    assert await line.waiting() == BURST
+    # There is room for more ahead, but nobody takes what is there.
+    assert await admission.admit(connection, line) == 0
+    other = await engine.place(max_concurrent_executions=1_000)
+    what = await engine.agent(other, "two")
+    light = [await engine.queue_run(other, what, number) for number in range(READY)]
+    admission.hear(QUEUED)
+    assert await admission.admit(connection, line) == READY  # whoever has less under way than others stands next
+    assert set(light) <= admission.dispatched.keys()
     assert await admission.admit(connection, line) == 0
     connection.terminate()
     await line.close()

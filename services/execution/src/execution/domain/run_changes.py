@@ -32,19 +32,20 @@ CHANGES = {
     "execution.step.completed.v1": _RESUMED,
     "execution.step.failed.v1": _RESUMED,
 }
-_OF_AGENTS, _BY_ENGINE = b'"kind":"agent"', b'"id":"execution.engine"'
-_STOPPED = (b'"error_code":"cancelled"', b'"error_code":"killed"')
+_OF_AGENTS = b'"kind":"agent"'
+_ALONE = (b'"id":"execution.detached"', b'"id":"execution.clock"')
+"""Who tells of calls that went on without their run: of their end, or that their worker is gone."""
 
 
 def tells_change(kind: str, body: bytes) -> bool:
     """Whether a fact may tell of a run's change: of steps, only those that the run waited at.
 
-    It did not wait for a call that whoever had it in hand has made, and does not go on after one it was stopped with.
+    It did not wait for a call that whoever had it in hand has made; of one that was decided or stopped, that says it.
     """
     change = CHANGES.get(kind)
     if change is not _RESUMED or _OF_AGENTS not in body:
         return change is not None
-    return _BY_ENGINE not in body and not any(code in body for code in _STOPPED)
+    return any(who in body for who in _ALONE)
 
 
 class Place(NamedTuple):

@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 AHEAD = 256
 """Runs on the queue that no worker has claimed yet, at most: as many as one worker takes at once. What waits beyond is
 in the database, where a cancel, a higher priority or another's turn still counts."""
-READY = 64
-"""Of those, no more than so many behind full hands: whoever comes later waits for no more of others' runs than that."""
+BURST, READY = 64, 16
+"""Of those, so many at once while hands are free, and no more than so many behind full ones: whoever comes later waits
+for no more of others' runs than that. Only an organization with less under way than the busiest one may go beyond."""
+FEW_DISPATCHED = 8
+"""Up to so many on the queue, the next run does not wait until it is known which of them were claimed."""
 POLL_SECONDS = 1.0
 BUSY_POLL_SECONDS = 0.05
 """While runs are on the queue: how soon room that nobody told of is seen."""
@@ -123,11 +126,15 @@ class Candidate(NamedTuple):
         return Dispatch(self.organization_id, self.retention_class, self.id, self.token)
 
 
-def take_turns(backlog: Iterable[Candidate], count: int, loads: Mapping[UUID, int]) -> list[Candidate]:
+def take_turns(
+    backlog: Iterable[Candidate], count: int, loads: Mapping[UUID, int], *, most: int | None = None
+) -> list[Candidate]:
     """The first `count` of a backlog: each time the organization's turn that has the fewest under way.
 
-    `loads` says how many each has; within an organization its workspaces take turns.
+    `loads` says how many each has; within an organization its workspaces take turns. Up to `most` go whose organization
+    has less than the busiest one.
     """
+    busiest, most = max(loads.values(), default=0), count if most is None else most
     organizations: dict[UUID, dict[UUID, deque[Candidate]]] = defaultdict(dict)
     for one in backlog:
         organizations[one.organization_id].setdefault(one.workspace_id, deque()).append(one)
@@ -137,8 +144,10 @@ def take_turns(backlog: Iterable[Candidate], count: int, loads: Mapping[UUID, in
     ]
     heapify(turns)
     chosen: list[Candidate] = []
-    while turns and len(chosen) < count:
+    while turns and len(chosen) < most:
         load, place, workspaces = heappop(turns)
+        if len(chosen) >= count and load >= busiest:
+            break
         line = workspaces.popleft()
         chosen.append(line.popleft())
         if line:
@@ -165,6 +174,11 @@ class Admission:
     ahead: int = AHEAD
     dispatched: dict[UUID, Candidate] = field(default_factory=dict)
     """On the queue and, when last seen, not claimed."""
+    _stir: asyncio.Event = field(default_factory=asyncio.Event)
+    _has_news: bool = True
+    """Whether something may have been queued since the last look."""
+    _is_held_up: bool = False
+    """Whether there is a run that what is on the queue of its workspace has left no place for."""
     _net: Net = field(default_factory=Net)
     _places_at: float = 0.0
     _paces_at: float = 0.0
@@ -187,20 +201,19 @@ class Admission:
             connection.terminate()
 
     async def _admit_forever(self, connection: Any, line: Line) -> None:
-        stir = asyncio.Event()
         for channel in (QUEUED, ENDED):  # there is more to admit, or more room
-            await connection.add_listener(channel, lambda *_: stir.set())
+            await connection.add_listener(channel, lambda _connection, _pid, heard, _payload: self.hear(heard))
         # Whoever admitted before us may have been killed between its commit and the broker's answer.
         found = [Candidate(*row) for row in await connection.fetch(_DISPATCHED)]
         self.dispatched = {one.id: one for one in found}
         await self._publish(connection, line, found)
         clock = asyncio.get_running_loop().time
         while not line.lost.is_set():
-            stir.clear()
+            self._stir.clear()
             started = clock()
             await self._spread_net(connection, started)
             if not await self.admit(connection, line):
-                await _first(stir, line.lost, seconds=BUSY_POLL_SECONDS if self.dispatched else POLL_SECONDS)
+                await _first(self._stir, line.lost, seconds=BUSY_POLL_SECONDS if self.dispatched else POLL_SECONDS)
             await asyncio.sleep(started + PACE_SECONDS - clock())  # a lone run after a rest is not delayed
         raise ConnectionError("the broker hung up")
 
@@ -213,15 +226,20 @@ class Admission:
             self._paces_at = now + PACES_SECONDS
             await self._net.look_at_paces(connection)
 
+    def hear(self, channel: str) -> None:
+        """Somebody says that runs were queued, or that some have ended."""
+        self._has_news = self._has_news or channel == QUEUED
+        self._stir.set()
+
     async def admit(self, connection: Any, line: Line) -> int:
         """One round; returns how many runs it has put on the queue or aside."""
-        await self._look_after(connection, line)
-        count = self.ahead - len(self.dispatched)
-        if self.dispatched:
-            count = min(count, READY - await line.waiting())
-        if count <= 0:
-            return 0
-        chosen = await self._choose(connection, count)
+        if len(self.dispatched) > FEW_DISPATCHED:
+            await self._look_after(connection, line)
+        chosen = await self._next(connection, line)
+        if not chosen and 0 < len(self.dispatched) <= FEW_DISPATCHED:
+            # What was claimed meanwhile need not be known before the next run is on its way, unless it is in its way.
+            await self._look_after(connection, line)
+            chosen = await self._next(connection, line) if self._is_held_up else []
         if not chosen:
             return 0
         grouped = [one for one in chosen if one.is_grouped]
@@ -236,15 +254,33 @@ class Admission:
         await self._publish(connection, line, ready)
         return len(ready) + aside
 
-    async def _choose(self, connection: Any, count: int) -> list[Candidate]:
+    async def _next(self, connection: Any, line: Line) -> list[Candidate]:
+        """Those whose turn it is, as far as there is room for them, or they are of one who has little under way."""
+        most, room = self.ahead - len(self.dispatched), await self._room(line)
+        if most <= 0 or (room <= 0 and not self._has_news):
+            return []
+        chosen = await self._choose(connection, max(0, min(room, most)), most)
+        self._has_news = room <= 0 and bool(chosen)
+        return chosen
+
+    async def _room(self, line: Line) -> int:
+        """How many may follow those that are on the queue already; many, where all hands are free."""
+        if not self.dispatched:
+            return BURST
+        if len(self.dispatched) < READY:
+            return READY - len(self.dispatched)
+        waiting = await line.waiting()
+        return READY - waiting if waiting else BURST
+
+    async def _choose(self, connection: Any, count: int, most: int) -> list[Candidate]:
         """Whose turn it is, of what waits for nothing else."""
-        rows = await connection.fetch(_BACKLOG, count)
+        rows = await connection.fetch(_BACKLOG, max(count, BURST))
         if rows[0]["is_due"]:
             await free_groups(connection)
-            rows = await connection.fetch(_BACKLOG, count)
+            rows = await connection.fetch(_BACKLOG, max(count, BURST))
         waiting = Counter(one.workspace_id for one in self.dispatched.values())
         loads = Counter(one.organization_id for one in self.dispatched.values())
-        backlog, seen = [], set()
+        backlog, seen, self._is_held_up = [], set(), False
         for row in rows:
             if row["id"] is None:
                 continue
@@ -252,7 +288,9 @@ class Admission:
                 seen.add(row["workspace_id"])
                 loads[row["organization_id"]] += row["runs"]
             # `places` knows what runs; what is on the queue for this workspace takes places too.
-            if waiting[row["workspace_id"]] < row["places"]:
+            if waiting[row["workspace_id"]] >= row["places"]:
+                self._is_held_up = True
+            else:
                 waiting[row["workspace_id"]] += 1
                 backlog.append(
                     Candidate(
@@ -260,7 +298,7 @@ class Admission:
                         row["is_grouped"],
                     )
                 )  # fmt: skip
-        return take_turns(backlog, count, loads)
+        return take_turns(backlog, count, loads, most=most)
 
     async def _look_after(self, connection: Any, line: Line) -> None:
         """Forget what was claimed or cancelled, and dispatch again what nobody has claimed for long."""

@@ -154,5 +154,5 @@ class DetachedCalls:
                 continue
             if is_stored:
                 with contextlib.suppress(Exception):  # admission looks by itself, too
-                    await self._rows.fetch({row.organization_id}, "select pg_notify($1, '')", QUEUED)
+                    await self._rows.fetch({row.organization_id}, "select pg_notify($1, '')", QUEUED, is_kept=False)
             return

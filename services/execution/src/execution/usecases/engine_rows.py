@@ -343,9 +343,9 @@ class Rows:
         organizations = {write.run.organization_id for write in writes}
         rows = await self.fetch(organizations, _WRITE, *runs, *steps, *facts)
         if any(write.wake_at is not None for write in writes):
-            await self.fetch(organizations, "select pg_notify($1, '')", WAITING)
+            await self.fetch(organizations, "select pg_notify($1, '')", WAITING, is_kept=False)
         if any(write.stirs_children or (write.ended and write.run.parent_step_id) for write in writes):
-            await self.fetch(organizations, "select pg_notify($1, '')", CHILDREN)
+            await self.fetch(organizations, "select pg_notify($1, '')", CHILDREN, is_kept=False)
         stored: dict[UUID, str] = {row["id"]: row["status"] for row in rows}
         return [stored.get(write.run.id) for write in writes]
 

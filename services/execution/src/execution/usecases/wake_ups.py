@@ -110,7 +110,12 @@ class WakeUps:
     async def _open(self) -> Any:
         async with self._opening:
             if self._connection is None or self._connection.is_closed():
-                self._connection = await asyncpg.connect(self._dsn, timeout=5)
+                self._connection = await asyncpg.connect(
+                    self._dsn,
+                    timeout=5,
+                    # A word that is lost in a crash costs a poll's time: nobody waits until it is on disk.
+                    server_settings={"application_name": "remit-execution wake-ups", "synchronous_commit": "off"},
+                )
                 await self._connection.add_listener(ENDED, self._heard)
                 await self._connection.add_listener(CHILDREN, lambda *_: self._children.set())
             return self._connection
