@@ -322,3 +322,49 @@ edges: [{from: one, to: sum}, {from: two, to: sum}]
     assert [step["status"] for step in await engine.steps(run_id)] == ["completed", "completed"]
     await engine.database.sql("update workspace set max_concurrent_executions = 9")
     assert (await engine.ended(run_id))["status"] == "completed"
+
+
+async def test_a_wait_is_over_by_the_clock_also_while_another_branch_is_at_work(engine: EngineStage) -> None:
+    may_answer = asyncio.Event()
+
+    async def slow(_: dict[str, Any]) -> Any:
+        await may_answer.wait()
+        return "slow"
+
+    engine.agents.behaviours["slow"] = slow
+    text = BESIDE.replace("signal: {name: payment}", "timer: {for: 500ms}")
+    _, run_id = await start(engine, text, "go", slow="slow", echo="echo")
+    engine.worker()
+    await engine.until(run_id, lambda run: run["step_count"] == 2)  # the timer, and what follows it
+    assert engine.agents.count("slow") == 1
+    may_answer.set()
+    run = await engine.ended(run_id)
+    assert (run["status"], run["token"]) == ("completed", 1)
+
+
+async def test_a_call_that_a_void_end_has_given_up_is_made_again(engine: EngineStage) -> None:
+    """A signal comes in the moment in which its wait, and with it the run, is over by the clock."""
+    may_answer = asyncio.Event()
+
+    async def slow(_: dict[str, Any]) -> Any:
+        await may_answer.wait()
+        return "slow"
+
+    engine.agents.behaviours["slow"] = slow
+    text = BESIDE.replace("{name: payment}", "{name: payment, timeout: 1s}")
+    place, run_id = await start(engine, text, "go", slow="slow", echo="echo")
+    engine.worker()
+    async with asyncio.timeout(10):
+        while not await engine.steps(run_id):  # noqa: ASYNC110  (the row is in a database)
+            await asyncio.sleep(0.02)
+    async with engine.unit(place) as uow:
+        await run_signals.signal_run(uow, run_id, name="payment", payload={"euro": 5}, objects=NoObjects())
+        await uow.flush()
+        await engine.until_waiting_for_locks(1)  # the end of the run, by the clock
+    may_answer.set()
+    run = await engine.ended(run_id)
+    assert (run["status"], run["step_count"]) == ("completed", 5)
+    tried = [(step["node"], step["status"], step["will_retry"]) for step in await engine.steps(run_id)]
+    assert ("slow", "failed", True) in tried
+    assert ("slow", "completed", False) in tried
+    assert engine.agents.count("slow") == 2

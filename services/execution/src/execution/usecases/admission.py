@@ -34,8 +34,8 @@ AHEAD = 256
 """Runs on the queue that no worker has claimed yet, at most: as many as one worker takes at once. What waits beyond is
 in the database, where a cancel, a higher priority or another's turn still counts."""
 BURST, READY = 64, 16
-"""Of those, so many at once while hands are free, and no more than so many behind full ones: whoever comes later waits
-for no more of others' runs than that. Only an organization with less under way than the busiest one may go beyond."""
+"""Of those, so many at once where none is left, and no more than so many behind full hands: whoever comes later waits
+for few of others' runs. Only so many of an organization with less under way than the busiest one may go beyond."""
 FEW_DISPATCHED = 8
 """Up to so many on the queue, the next run does not wait until it is known which of them were claimed."""
 POLL_SECONDS = 1.0
@@ -127,14 +127,19 @@ class Candidate(NamedTuple):
 
 
 def take_turns(
-    backlog: Iterable[Candidate], count: int, loads: Mapping[UUID, int], *, most: int | None = None
+    backlog: Iterable[Candidate],
+    count: int,
+    loads: Mapping[UUID, int],
+    *,
+    most: int | None = None,
+    ahead: Mapping[UUID, int] | None = None,
 ) -> list[Candidate]:
     """The first `count` of a backlog: each time the organization's turn that has the fewest under way.
 
-    `loads` says how many each has; within an organization its workspaces take turns. Up to `most` go whose organization
-    has less than the busiest one.
+    `loads` says how many each has; within an organization its workspaces take turns. Up to `most` go if theirs has less
+    than the busiest one and fewer than READY on the queue: `ahead` says how many it has there.
     """
-    busiest, most = max(loads.values(), default=0), count if most is None else most
+    busiest, most, on_queue = max(loads.values(), default=0), count if most is None else most, Counter(ahead or {})
     organizations: dict[UUID, dict[UUID, deque[Candidate]]] = defaultdict(dict)
     for one in backlog:
         organizations[one.organization_id].setdefault(one.workspace_id, deque()).append(one)
@@ -146,9 +151,11 @@ def take_turns(
     chosen: list[Candidate] = []
     while turns and len(chosen) < most:
         load, place, workspaces = heappop(turns)
-        if len(chosen) >= count and load >= busiest:
-            break
         line = workspaces.popleft()
+        organization_id = line[0].organization_id
+        if len(chosen) >= count and (load >= busiest or on_queue[organization_id] >= READY):
+            continue  # not before there is room
+        on_queue[organization_id] += 1
         chosen.append(line.popleft())
         if line:
             workspaces.append(line)
@@ -203,6 +210,7 @@ class Admission:
     async def _admit_forever(self, connection: Any, line: Line) -> None:
         for channel in (QUEUED, ENDED):  # there is more to admit, or more room
             await connection.add_listener(channel, lambda _connection, _pid, heard, _payload: self.hear(heard))
+        self._has_news = True
         # Whoever admitted before us may have been killed between its commit and the broker's answer.
         found = [Candidate(*row) for row in await connection.fetch(_DISPATCHED)]
         self.dispatched = {one.id: one for one in found}
@@ -259,9 +267,8 @@ class Admission:
         most, room = self.ahead - len(self.dispatched), await self._room(line)
         if most <= 0 or (room <= 0 and not self._has_news):
             return []
-        chosen = await self._choose(connection, max(0, min(room, most)), most)
-        self._has_news = room <= 0 and bool(chosen)
-        return chosen
+        self._has_news = False  # what is told from here on may be more than what is read
+        return await self._choose(connection, max(0, min(room, most)), most)
 
     async def _room(self, line: Line) -> int:
         """How many may follow those that are on the queue already; many, where all hands are free."""
@@ -279,7 +286,8 @@ class Admission:
             await free_groups(connection)
             rows = await connection.fetch(_BACKLOG, max(count, BURST))
         waiting = Counter(one.workspace_id for one in self.dispatched.values())
-        loads = Counter(one.organization_id for one in self.dispatched.values())
+        ahead = Counter(one.organization_id for one in self.dispatched.values())
+        loads = Counter(ahead)
         backlog, seen, self._is_held_up = [], set(), False
         for row in rows:
             if row["id"] is None:
@@ -298,7 +306,7 @@ class Admission:
                         row["is_grouped"],
                     )
                 )  # fmt: skip
-        return take_turns(backlog, count, loads, most=most)
+        return take_turns(backlog, count, loads, most=most, ahead=ahead)
 
     async def _look_after(self, connection: Any, line: Line) -> None:
         """Forget what was claimed or cancelled, and dispatch again what nobody has claimed for long."""

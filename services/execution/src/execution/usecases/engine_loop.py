@@ -174,10 +174,10 @@ class EngineWorker:
         run_id = delivery.dispatch.run_id
         held = self._in_hand.get(run_id)
         if held is not None:
-            if held.delivery.line.lost.is_set():
-                held.delivery, held.is_released = delivery, False  # the broker gave us again what is in our hands
-            elif delivery.dispatch.token >= held.run.token:
+            if delivery.dispatch.token >= held.run.token:
                 held.following.append(delivery)  # the run's next turn: it was let go, and answered at once
+            elif held.delivery.line.lost.is_set():
+                held.delivery, held.is_released = delivery, False  # the broker gave us again what is in our hands
             else:
                 delivery.done()
         elif run_id in self._claiming:

@@ -87,5 +87,5 @@ class Progress:
 
 def _undecided(run: ClaimedRun, row: Any) -> StepRow:
     return bare_step(run, StepKey(row["node"], row["iteration"]), row["attempt"], row["step_number"])._replace(
-        id=row["id"], status=StepStatus.NEEDS_DECISION, completed_at=None
+        id=row["id"], status=StepStatus.NEEDS_DECISION, started_at=row["started_at"], completed_at=None
     )

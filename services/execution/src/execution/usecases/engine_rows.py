@@ -271,8 +271,8 @@ class RunWrite:
     steps: list[StepRow] = field(default_factory=list)
     made: list[StepRow] = field(default_factory=list)
     """Of the steps, attempts that whoever writes has made and paid for: they are kept where all else is void."""
-    unmade: list[StepRow] = field(default_factory=list)
-    """Of the steps, writes that were announced and then not made."""
+    again: list[StepRow] = field(default_factory=list)
+    """Of the steps, attempts that this write gives up and that may be made again where it is void."""
     facts: list[FactRow] = field(default_factory=list)
 
     def put(self, row: StepRow) -> None:

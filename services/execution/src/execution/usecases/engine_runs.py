@@ -137,7 +137,7 @@ class RunInHand:
             await self._skip(graph, plan, write)
             if plan.finished is not None:
                 for task in list(self._calls.under_way):
-                    self._add(write, await self._calls.abandon(task, "The run was over before."), StepStatus.SKIPPED)
+                    await self._abandon(task, write, "The run was over before.")
                 await self._finish(write, plan.finished)
                 return
             if ended := await self._waits.look(plan.ready, write, self._progress.next_number):
@@ -218,19 +218,16 @@ class RunInHand:
                 attempt.fail("skipped", "The run was stopped before this call.")
                 row = attempt.row(StepStatus.SKIPPED)
                 write.steps.append(row)
-                write.unmade.append(row)
+                write.again.append(row)
 
     # --------------------------------------------------------------------------------------------------- waiting
 
     async def _until_some_ended(self, write: RunWrite) -> StopReason | None:
         """Wait for an attempt to end; the reason when the run has to stop first."""
         while True:
-            seconds = self._seconds_left()
-            long = self._calls.seconds_to_detach()
-            if long is not None and (seconds is None or seconds > long):
-                seconds = long
-            if write.facts and (seconds is None or seconds > SAY_STARTED_SECONDS):
-                seconds = SAY_STARTED_SECONDS
+            say_started = SAY_STARTED_SECONDS if write.facts else None
+            moments = self._seconds_left(), self._calls.seconds_to_detach(), self._waits.seconds_left(), say_started
+            seconds = min((each for each in moments if each is not None), default=None)
             wanted: set[asyncio.Future[Any]] = {*self._calls.under_way, self._halt}
             if self._waits.held:
                 wanted.add(self._answered)
@@ -248,7 +245,7 @@ class RunInHand:
                 return None
             if self._deadline is not None and self._loop.time() >= self._deadline:
                 return StopReason.TIMEOUT
-            if self._calls.seconds_to_detach() == 0:
+            if self._calls.seconds_to_detach() == 0 or self._waits.seconds_left() == 0:
                 return None
             if write.facts:
                 await self._store(write)
@@ -301,9 +298,14 @@ class RunInHand:
             self._add(write, attempt)
         return bool(ended)
 
-    def _add(self, write: RunWrite, attempt: Attempt, status: StepStatus | None = None) -> None:
+    def _add(
+        self, write: RunWrite, attempt: Attempt, status: StepStatus | None = None, *, is_given_up: bool = False
+    ) -> None:
         row = attempt.row(status)
-        write.made.append(row)
+        if not is_given_up:
+            write.made.append(row)
+        elif attempt.effects != Effects.WRITE:  # of a write under way nobody knows whether it happened
+            write.again.append(row)
         self._count(write, row)
 
     def _count(self, write: RunWrite, row: StepRow) -> None:
@@ -328,7 +330,10 @@ class RunInHand:
             if task is None:
                 write.put(self._skipped(graph, key, write))
                 continue
-            self._add(write, await self._calls.abandon(task, "Enough other branches had ended."), StepStatus.SKIPPED)
+            await self._abandon(task, write, "Enough other branches had ended.")
+
+    async def _abandon(self, task: asyncio.Task[Attempt], write: RunWrite, why: str) -> None:
+        self._add(write, await self._calls.abandon(task, why), StepStatus.SKIPPED, is_given_up=True)
 
     def _skipped(self, graph: Graph, key: StepKey, write: RunWrite) -> StepRow:
         begun = self._waits.forget(key)
@@ -365,10 +370,11 @@ class RunInHand:
         if reason is StopReason.CANCELLED:
             reason = await self._writer.why_cancelled()
         for attempt in attempts:
-            if attempt.completed_at is None:
+            is_under_way = attempt.completed_at is None
+            if is_under_way:
                 attempt.completed_at = utc_now()
                 attempt.fail(reason.value, "The run was stopped during this attempt.")
-            self._add(write, attempt)
+            self._add(write, attempt, is_given_up=is_under_way)
             if attempt.error_code is None:
                 self._progress.completed[attempt.key] = Outcome(StepStatus.COMPLETED, attempt.output)
         for key, row in self._waits.detached():
@@ -407,9 +413,11 @@ class RunInHand:
 
     async def _keep_calls(self, void: RunWrite) -> None:
         """Store the calls of a write that said too much: they were made, and paid for."""
-        write = RunWrite(self.run, steps=list(void.unmade))
+        write = RunWrite(self.run)
         for row in void.made:
             self._count(write, row)
+        for row in void.again:
+            self._count(write, row._replace(status=StepStatus.FAILED, will_retry=True))
         if write.steps:
             await self._writer.store(write)
 

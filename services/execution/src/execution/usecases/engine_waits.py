@@ -134,8 +134,15 @@ class Waits:
     def await_decision(self, key: StepKey, write: RunWrite) -> None:
         """Nobody knows what became of the write that was under way: a person has to say."""
         row = self._begun[key]
+        if key in self.held and self.held[key].kind is WaitingFor.DECISION:
+            return
         self.held[key] = Held(row, WaitingFor.DECISION, None)
         write.facts.append(engine_facts.wait_started(self._run, WaitingFor.DECISION, [row]))
+
+    def seconds_left(self) -> float | None:
+        """Until the first of the waits is over by the clock; None where none is."""
+        moments = [held.wakes_at for held in self.held.values() if held.wakes_at is not None]
+        return max(0.0, (min(moments) - utc_now()).total_seconds()) if moments else None
 
     def rest(self, write: RunWrite, seconds_left: float | None) -> None:
         """Make of a write the one with which the run waits; with a call under way, no longer than `seconds_left`."""
@@ -145,7 +152,7 @@ class Waits:
             moments.append(utc_now() + timedelta(seconds=seconds_left))
         write.status = "waiting"
         write.waiting_for = next(kind for kind in _FIRST if kind in kinds)
-        write.wake_at = min(moments, default=None)
+        write.wake_at = None if write.waiting_for == WaitingFor.DECISION else min(moments, default=None)
         if not write.facts:
             write.facts.append(engine_facts.wait_started(self._run, write.waiting_for, self.rows()))
 
