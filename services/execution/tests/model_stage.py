@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from services.execution.tests.examples import PRICE, workspace_of
+from services.execution.tests.http_endpoint import Endpoint, http_endpoint
 from services.execution.tests.scripted_anthropic import ScriptedAnthropic, scripted_anthropic
 from services.execution.tests.scripted_mcp import Said, ScriptedMcp, scripted_mcp
 from services.execution.tests.scripted_openai import Reply, ScriptedOpenAI, scripted_openai
@@ -45,6 +46,7 @@ class World:
     model: ScriptedOpenAI
     anthropic: ScriptedAnthropic
     tools: ScriptedMcp
+    endpoint: Endpoint
     directory: Path
 
     def forget(self) -> None:
@@ -53,6 +55,7 @@ class World:
             server.replies, server.requests = [Reply()], []
         self.tools.answers, self.tools.messages = [Said()], []
         self.tools.headers, self.tools.methods = [], []
+        self.endpoint.seen.clear()
 
     async def organization(self) -> Organization:
         caller = await self.stage.caller("org_admin")
@@ -114,8 +117,13 @@ class Organization:
 async def make_world(servers: Servers, directory: Path) -> AsyncIterator[World]:
     """All of it, running; one at a time, because one queue serves the whole broker."""
     await declare_topology(servers.amqp_url, {})
-    async with scripted_openai() as model, scripted_anthropic() as anthropic, scripted_mcp() as tools:
-        ports = model.port, anthropic.port, tools.port
+    async with (
+        scripted_openai() as model,
+        scripted_anthropic() as anthropic,
+        scripted_mcp() as tools,
+        http_endpoint() as endpoint,
+    ):
+        ports = model.port, anthropic.port, tools.port, endpoint.port
         values: dict[str, Any] = {
             "amqp_url": servers.amqp_url,
             "outbound_allow": tuple(f"127.0.0.1:{port}" for port in ports),
@@ -124,7 +132,7 @@ async def make_world(servers: Servers, directory: Path) -> AsyncIterator[World]:
         }
         async with staged(build, Settings, "execution", servers.postgres_url, **values) as made:
             workers = [asyncio.ensure_future(worker(made.running)) for worker in made.service.workers]
-            yield World(made, model, anthropic, tools, directory)
+            yield World(made, model, anthropic, tools, endpoint, directory)
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)

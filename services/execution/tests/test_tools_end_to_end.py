@@ -9,6 +9,7 @@ from services.execution.tests.model_stage import SECRET, Organization, World, ma
 from services.execution.tests.scripted_mcp import Said
 from services.execution.tests.scripted_openai import Reply
 
+from execution.clients.http_agent import signature
 from remit_local.testing import Servers
 
 # One queue serves the whole broker: two engines at once, each with a database of its own, would take each other's runs.
@@ -73,6 +74,28 @@ async def test_a_key_of_another_server_is_not_sent(world: World) -> None:
     run = await here.run(agent="finder")
     assert (run["status"], run["error_code"]) == ("failed", "unauthorized"), run
     assert world.tools.messages == []
+
+
+async def test_a_service_gets_what_it_is_sent_signed_with_its_own_key(world: World) -> None:
+    here, secret = await world.organization(), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    await here.credential(name="desk", provider="http", base_url=world.endpoint.url, secret=secret)
+    await here.make("/v1/agents", {"name": "desk", "config_yaml": world.endpoint.config(credential="desk")})
+    run = await here.run(agent="desk")
+    assert (run["status"], run["output"]) == ("completed", "done"), run
+    headers, body = world.endpoint.seen[0]
+    signed = signature(secret, headers["webhook-id"], int(headers["webhook-timestamp"]), body)
+    assert headers["webhook-signature"] == signed["webhook-signature"]
+    assert headers["webhook-id"].startswith(f"{run['id']}:")
+    assert secret not in str([run, await here.steps(run), await here.facts(), headers])
+
+
+async def test_a_key_of_another_service_is_not_sent(world: World) -> None:
+    here = await world.organization()
+    await here.credential(name="desk", provider="http", base_url="https://agents.example.com/step")
+    await here.make("/v1/agents", {"name": "desk", "config_yaml": world.endpoint.config(credential="desk")})
+    run = await here.run(agent="desk")
+    assert (run["status"], run["error_code"]) == ("failed", "unauthorized"), run
+    assert world.endpoint.seen == []
 
 
 SEARCHING = Reply(calls=(("search", {"q": "rivers"}),), usage=(20, 5))

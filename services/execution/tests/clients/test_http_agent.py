@@ -1,54 +1,23 @@
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from typing import Any
 
 import orjson
 import pytest
-from aiohttp import web
 from services.execution.tests.clients.calls import TRACE, make_call
+from services.execution.tests.http_endpoint import Endpoint, http_endpoint
 
 from chassis.outbound import OutboundClient
 from execution.clients.agents import AgentError
 from execution.clients.http_agent import HttpRunner, signature
 
 
-class Endpoint:
-    """Somebody's agent: a real HTTP server with one answer."""
-
-    def __init__(self) -> None:
-        self.answer: Any = {"output": "done"}
-        self.status = 200
-        self.delay_seconds = 0.0
-        self.seen: list[tuple[dict[str, str], bytes]] = []
-        self.port = 0
-
-    async def handle(self, request: web.Request) -> web.Response:
-        self.seen.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
-        await asyncio.sleep(self.delay_seconds)
-        body = self.answer if isinstance(self.answer, bytes) else orjson.dumps(self.answer)
-        return web.Response(status=self.status, body=body, headers={"Retry-After": "2"})
-
-    def config(self, more: str = "") -> str:
-        url = f"http://127.0.0.1:{self.port}/agent"
-        return (
-            f'apiVersion: agent/v1\nkind: http\nhttp: {{url: "{url}", headers: {{X-Team: blue}}, timeout: 5s}}\n{more}'
-        )
-
-
 @pytest.fixture
 async def endpoint(anyio_backend: object) -> AsyncIterator[Endpoint]:
-    endpoint = Endpoint()
-    app = web.Application()
-    app.router.add_post("/agent", endpoint.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    endpoint.port = runner.addresses[0][1]
-    yield endpoint
-    await runner.cleanup()
+    async with http_endpoint() as made:
+        yield made
 
 
 @pytest.fixture
@@ -76,7 +45,7 @@ async def test_the_step_is_posted_with_its_key_and_its_trace(endpoint: Endpoint,
 
 @pytest.mark.anyio
 async def test_a_token_goes_as_a_bearer(endpoint: Endpoint, runner: HttpRunner) -> None:
-    await runner.run(make_call(endpoint.config(), credential="token-1"))
+    await runner.run(make_call(endpoint.config(credential="mine"), credentials={"mine": "token-1"}))
     assert endpoint.seen[0][0]["authorization"] == "Bearer token-1"
 
 
@@ -90,7 +59,7 @@ def test_the_signature_is_the_one_of_the_published_example() -> None:
 @pytest.mark.anyio
 async def test_a_signing_secret_signs_what_is_sent_and_does_not_travel(endpoint: Endpoint, runner: HttpRunner) -> None:
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-    await runner.run(make_call(endpoint.config(), {"q": 1}, credential=secret))
+    await runner.run(make_call(endpoint.config(credential="mine"), {"q": 1}, credentials={"mine": secret}))
     headers, body = endpoint.seen[0]
     again = signature(secret, headers["webhook-id"], int(headers["webhook-timestamp"]), body)
     assert headers["webhook-signature"] == again["webhook-signature"]
@@ -101,7 +70,7 @@ async def test_a_signing_secret_signs_what_is_sent_and_does_not_travel(endpoint:
 @pytest.mark.anyio
 async def test_a_secret_that_cannot_sign_calls_nobody(endpoint: Endpoint, runner: HttpRunner) -> None:
     with pytest.raises(AgentError) as failed:
-        await runner.run(make_call(endpoint.config(), credential="whsec_not base64!"))
+        await runner.run(make_call(endpoint.config(credential="mine"), credentials={"mine": "whsec_not base64!"}))
     assert failed.value.code == "unauthorized"
     assert "not base64!" not in str(failed.value)
     assert endpoint.seen == []

@@ -10,6 +10,7 @@ from remit_cli.options import Json, Limit, ask
 from remit_cli.show import console, print_fields, print_json, print_table
 
 app = typer.Typer(help="API keys: make, rotate, revoke.", no_args_is_help=True)
+PROVIDERS = ("openai", "anthropic", "openai-compatible", "mcp", "http")
 credentials = typer.Typer(help="Keys of model providers, stored sealed.", no_args_is_help=True)
 COLUMNS = ("name", "role", "key_prefix", "is_active", "id", "last_used_at", "expires_at")
 Key = Annotated[str, typer.Argument(metavar="ID", help="The key's id.")]
@@ -57,7 +58,10 @@ def revoke(key_id: Key, as_json: Json = False) -> None:  # noqa: FBT002
 @credentials.command("add", epilog="Example: remit credentials add mine --provider openai --secret-env OPENAI_API_KEY")
 def add_credential(
     name: Annotated[str, typer.Argument(help="What agents call it.")],
-    provider: Annotated[str, typer.Option(help="openai, anthropic, openai-compatible, or mcp for a server of tools.")],
+    provider: Annotated[
+        str,
+        typer.Option(help=f"{', '.join(PROVIDERS)} (mcp: a server of tools, http: a service)."),
+    ],
     secret_env: Annotated[str, typer.Option(help="The environment variable that holds the provider's key.")],
     base_url: Annotated[str | None, typer.Option(help="Where it answers, if that is not the provider itself.")] = None,
     as_json: Json = False,  # noqa: FBT002

@@ -48,7 +48,7 @@ class CreateModelCredentialIn(In):
     """A provider's key under a name that agents refer to."""
 
     name: Name
-    provider: Literal["openai", "openai-compatible", "anthropic", "mcp"]
+    provider: Literal["openai", "openai-compatible", "anthropic", "mcp", "http"]
     secret: Secret
     base_url: Url | None = None
 

@@ -98,8 +98,6 @@ class AgentCall:
     max_tokens: int = 0
     """The most that all requests to models may use together; 0 where there is only one."""
     traceparent: str = ""
-    credential: str | None = field(default=None, repr=False)
-    """For an `http` agent its bearer token, or `whsec_...` to sign with."""
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The keys that the definition names, by their names."""
     on_delta: Callable[[str], None] | None = field(default=None, repr=False, compare=False)

@@ -26,6 +26,7 @@ QUEUE = "engine.runs"
 DELIVERY_LIMIT = 20
 """A run's message that brought this many workers down is dropped; the lease's reaper still finds the run."""
 QUEUE_LIMIT = 100_000
+"""Of the broker's: what admission and reapers together never come near."""
 CONFIRM_SECONDS = 10.0
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0

@@ -21,7 +21,7 @@ MAX_TOKENS = 100_000_000
 
 
 class HttpRunner:
-    """Posts the step to the agent's URL, signed or with a bearer token where a credential is stored."""
+    """Posts the step to the agent's URL, signed or with a bearer token where its definition names a credential."""
 
     def __init__(self, outbound: OutboundClient) -> None:
         self._outbound = outbound
@@ -36,7 +36,7 @@ class HttpRunner:
             answer = await self._outbound.request(
                 spec.http.method,
                 spec.http.url,
-                headers={**spec.http.headers, **_own_headers(call, body)},
+                headers={**spec.http.headers, **_own_headers(call, spec.http.credential, body)},
                 body=body,
                 seconds=min(call.deadline_seconds, spec.timeout_seconds),
                 traceparent=call.traceparent,
@@ -56,18 +56,19 @@ def _question(call: AgentCall) -> dict[str, Json]:
     }
 
 
-def _own_headers(call: AgentCall, body: bytes) -> dict[str, str]:
+def _own_headers(call: AgentCall, credential: str | None, body: bytes) -> dict[str, str]:
     headers = {
         "Content-Type": "application/json",
         "Accept": "application/json",
         "User-Agent": "remit",
         "Idempotency-Key": call.idempotency_key,
     }
-    if call.credential is None:
+    if credential is None:
         return headers
-    if call.credential.startswith(SECRET_PREFIX):
-        return headers | signature(call.credential, call.idempotency_key, int(utc_now().timestamp()), body)
-    return headers | {"Authorization": f"Bearer {call.credential}"}
+    secret = call.credentials[credential]
+    if secret.startswith(SECRET_PREFIX):
+        return headers | signature(secret, call.idempotency_key, int(utc_now().timestamp()), body)
+    return headers | {"Authorization": f"Bearer {secret}"}
 
 
 def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:

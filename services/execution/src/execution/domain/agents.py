@@ -19,6 +19,8 @@ RISK_LEVELS = ("low", "medium", "high", "critical")
 MAX_INSTRUCTIONS_CHARACTERS = 32_000
 DEFAULT_TIMEOUT_SECONDS = 60.0
 DEFAULT_TOOL_CALLS = 20
+HTTP_PROVIDER = "http"
+"""Whom keys of `http` agents are stored for."""
 CORRECTIONS = 2
 """How often in one attempt a model may be told that a call of its is none."""
 
@@ -110,7 +112,7 @@ class LlmAgent(AgentShape):
 
 
 class HttpAgent(AgentShape):
-    """Somebody's service that does the step: `http: {url, method: POST, headers: {...}, timeout: 30s}`.
+    """Somebody's service that does the step: `http: {url, method: POST, headers: {...}, timeout: 30s, credential?}`.
 
     It is sent `{run_id, step, iteration, attempt, input}` and answers `{output, usage?: {input_tokens,
     output_tokens}}`. Each call carries `Idempotency-Key: run:node:iteration`, the same for every attempt. `effects`
@@ -121,6 +123,12 @@ class HttpAgent(AgentShape):
     kind: Literal["http"]
     http: HttpEndpoint
     effects_name: Annotated[EffectsName, Field(alias="effects")] = "idempotent"
+
+    @property
+    def keys(self) -> tuple[KeyUse, ...]:
+        """The stored key it names, if it does."""
+        name = self.http.credential
+        return (KeyUse(name, HTTP_PROVIDER, self.http.url),) if name is not None else ()
 
     @property
     def effects(self) -> Effects:

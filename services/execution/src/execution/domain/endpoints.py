@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from execution.domain.shapes import Duration, Shape
+from execution.domain.shapes import Duration, Name, Shape
 
 MAX_HEADERS = 20
 MAX_HEADER_CHARACTERS = 2_000
@@ -57,9 +57,13 @@ Headers = Annotated[dict[str, str], Field(max_length=MAX_HEADERS), AfterValidato
 
 
 class HttpEndpoint(Shape):
-    """Where an `http` agent lives; it answers a POST within the timeout."""
+    """Where an `http` agent lives; it answers a POST within the timeout.
+
+    `credential` names the stored key: a secret that signs what is sent (`whsec_...`), or else a bearer token.
+    """
 
     url: Url
     method: Literal["POST"] = "POST"
     headers: Headers = {}
     timeout: Duration = 30.0
+    credential: Name | None = None

@@ -12,7 +12,7 @@ from execution.domain.shapes import Name, Shape
 
 MAX_OUTPUT_TOKENS = 1_000_000
 MAX_FALLBACKS = 4
-ADDRESSED = ("openai-compatible", "mcp")
+ADDRESSED = ("openai-compatible", "mcp", "http")
 """Providers that are whoever answers at an address."""
 
 

@@ -24,7 +24,7 @@ class Agent(Stamped, Row):
     name: Mapped[str]
     description: Mapped[str]
     agent_type: Mapped[str]
-    """The kind in its configuration: llm, http, mcp, a2a or python."""
+    """The kind in its configuration: llm, http, mcp or python."""
     config_yaml: Mapped[str]
     current_version: Mapped[str]
     current_version_id: Mapped[UUID]

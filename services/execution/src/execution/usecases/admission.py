@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from spine.service import Running
 
 AHEAD = 256
-"""Runs on the queue that no worker has claimed yet, at most: as many as one worker takes at once. What waits beyond is
-in the database, where a cancel, a higher priority or another's turn still counts."""
+"""Runs on the queue that no worker has claimed yet, at most: as many as one worker has slots by itself. What waits
+beyond is in the database, where a cancel, a higher priority or another's turn still counts."""
 BURST, READY = 64, 16
 """Of those, so many at once where none is left, and no more than so many behind full hands: whoever comes later waits
 for few of others' runs. Only so many of an organization with less under way than the busiest one may go beyond."""

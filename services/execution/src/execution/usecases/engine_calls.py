@@ -39,7 +39,7 @@ class Calls:
             self.under_way[asyncio.get_running_loop().create_task(self._shop.attempts.make(attempt))] = attempt
 
     async def abandon(self, task: asyncio.Task[Attempt], why: str) -> Attempt:
-        """End a call that no longer counts; what it has used does."""
+        """End a call that no longer counts; what it has used does, where it had just ended by itself."""
         attempt = self.under_way.pop(task)
         task.cancel()
         await asyncio.wait({task}, timeout=LET_GO_SECONDS)

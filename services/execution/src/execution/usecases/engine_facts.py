@@ -39,7 +39,7 @@ def started(run: ClaimedRun) -> FactRow:
 
 
 def step_ended(run: ClaimedRun, step: StepRow) -> FactRow:
-    """An attempt succeeded, failed or was given up: what it used is booked from this."""
+    """An attempt succeeded, failed or was given up: what it is known to have used is booked from this."""
     known = _which(run, step) | {
         "agent_id": step.agent_id,
         "agent_semver": step.agent_semver,
