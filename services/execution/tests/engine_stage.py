@@ -165,9 +165,10 @@ class EngineStage:
             place.workspace_id, place.organization_id, max_concurrent_executions,
         )  # fmt: skip
 
-    async def agent(self, place: Place, name: str, more: str = "") -> Definition:
+    async def agent(self, place: Place, name: str, more: str = "", *, timeout: str = "20s") -> Definition:
         url = f"http://127.0.0.1:{self.agents.port}/{name}"
-        text = f'apiVersion: agent/v1\nkind: http\nhttp: {{url: "{url}", timeout: 20s}}\n{more}'
+        seconds = f", timeout: {timeout}" if timeout else ""
+        text = f'apiVersion: agent/v1\nkind: http\nhttp: {{url: "{url}"{seconds}}}\n{more}'
         definition = parse_agent(text)
         agent_id, version_id = new_id(), new_id()
         await self.database.sql(

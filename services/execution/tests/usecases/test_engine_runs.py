@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from services.execution.tests.engine_stage import EngineStage, echo, make_engine_stage
 
+from execution.clients.agents import AgentCall, AgentResult
 from remit_local.testing import Servers
 
 pytestmark = pytest.mark.anyio
@@ -303,3 +304,47 @@ async def test_many_runs_of_many_organizations_share_commits_and_stay_apart(engi
             assert run["output"]["said"]["said"]["said"] == str(place.organization_id)
             assert {step["organization_id"] for step in await engine.steps(run_id)} == {place.organization_id}
     assert engine.agents.count("echo") == 4 * 10 * 3
+
+
+async def test_an_input_that_its_agent_does_not_take_is_not_sent(engine: EngineStage) -> None:
+    place = await engine.place()
+    picky = await engine.agent(
+        place, "picky", "input_schema: {type: object, properties: {topic: {type: string}}, required: [topic]}\n"
+    )
+    text = "pattern: sequential\nsteps: [{id: draft, agent: picky, in: {topic: 5}}]\n"
+    run_id = await engine.queue_run(place, await engine.orchestration(place, text, picky=picky))
+    await engine.dispatch(place, run_id)
+    engine.worker()
+    run = await engine.ended(run_id)
+    assert (run["status"], run["error_code"]) == ("failed", "invalid_input")
+    assert run["error_message"] == "The input does not fit input_schema at topic."
+    assert engine.agents.calls == []
+
+
+@pytest.mark.parametrize(
+    ("step", "agent", "seconds"),
+    [
+        ("", "", 30.0),
+        ("timeout: 40s", "", 40.0),
+        ("", "limits: {timeout: 50s}\n", 50.0),
+        ("timeout: 70s", "limits: {timeout: 50s}\n", 50.0),
+    ],
+)
+async def test_how_long_a_call_may_take_is_said_by_the_step_within_the_agents_limit(
+    engine: EngineStage, step: str, agent: str, seconds: float
+) -> None:
+    asked: list[float] = []
+
+    class Asked:
+        async def run(self, call: AgentCall) -> AgentResult:
+            asked.append(call.deadline_seconds)
+            return AgentResult("done")
+
+    place = await engine.place()
+    text = f"pattern: sequential\nsteps: [{{id: draft, agent: one{', ' + step if step else ''}}}]\n"
+    what = await engine.agent(place, "one", agent, timeout="")
+    run_id = await engine.queue_run(place, await engine.orchestration(place, text, one=what))
+    await engine.dispatch(place, run_id)
+    engine.worker(agents=Asked())
+    assert (await engine.ended(run_id))["status"] == "completed"
+    assert asked == [seconds]

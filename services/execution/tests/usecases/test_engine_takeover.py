@@ -13,7 +13,7 @@ from services.execution.tests.engine_stage import EngineStage, make_engine_stage
 
 from chassis.objects import NoObjects
 from execution.clients.dispatch import Dispatch, Line
-from execution.domain.runs import RunStatus
+from execution.domain.runs import Decided, RunStatus
 from execution.usecases import engine_facts, leases
 from execution.usecases.engine_attempts import Attempts
 from execution.usecases.engine_batches import Batches
@@ -25,6 +25,7 @@ from execution.usecases.engine_rows import Rows, RunWrite
 from execution.usecases.engine_runs import MAX_TAKEOVERS
 from execution.usecases.engine_waits import Waits
 from execution.usecases.engine_writing import LostRunError, Writer
+from execution.usecases.steps import StepDecision, decide_step
 from remit_local.testing import Servers
 
 pytestmark = pytest.mark.anyio
@@ -274,6 +275,53 @@ async def test_a_write_nobody_knows_the_outcome_of_is_not_repeated(engine: Engin
     told = (await engine.facts(run_id))[-1]
     assert (told["type"], told["data"]["step_ids"]) == ("execution.run.wait_started.v1", [str(step["id"])])
     assert engine.agents.count("pay") == 1
+
+
+@pytest.mark.parametrize(("answer", "code"), [(503, "unavailable"), (None, "timeout")])
+async def test_a_write_without_an_answer_is_not_repeated_while_its_worker_lives(
+    engine: EngineStage, answer: int | None, code: str
+) -> None:  # fmt: skip
+    async def pay(_: dict[str, Any]) -> Any:
+        if answer is None:
+            await asyncio.sleep(60)
+        return answer
+
+    place = await engine.place()
+    engine.agents.behaviours["pay"] = pay
+    text = "pattern: sequential\nsteps: [{id: pay, agent: pay, timeout: 700ms}, {id: book, agent: book}]\n"
+    pay_agent = await engine.agent(place, "pay", "effects: write\nretry: {max: 3, base: 10ms}\n")
+    what = await engine.orchestration(place, text, pay=pay_agent, book=await engine.agent(place, "book"))
+    run_id = await engine.queue_run(place, what)
+    await engine.dispatch(place, run_id)
+    engine.worker()
+    run = await engine.until(run_id, lambda run: run["status"] == "waiting")
+    (step,) = await engine.steps(run_id)
+    assert (run["waiting_for"], step["status"], step["error_code"]) == ("decision", "needs_decision", code)
+    assert (await engine.kinds(run_id))[-1] == "run.wait_started"
+    async with engine.unit(place) as uow:
+        said = StepDecision(Decided.COMPLETED, "paid")
+        await decide_step(uow, run_id, step["id"], said, objects=NoObjects())
+    await engine.dispatch(place, run_id, token=run["token"])
+    run = await engine.ended(run_id)
+    assert (run["status"], run["output"]["said"], run["step_count"]) == ("completed", "paid", 2)
+    assert [step["error_code"] for step in await engine.steps(run_id)] == [None, None]
+    assert engine.agents.count("pay") == 1
+
+
+async def test_a_write_that_is_told_to_come_later_does(engine: EngineStage) -> None:
+    place, answers = await engine.place(), iter([429, "paid"])
+
+    async def pay(_: dict[str, Any]) -> Any:
+        return next(answers)
+
+    engine.agents.behaviours["pay"] = pay
+    run_id = await engine.queue_run(
+        place, await engine.agent(place, "pay", "effects: write\nretry: {max: 3, base: 10ms}\n")
+    )
+    await engine.dispatch(place, run_id)
+    engine.worker()
+    run = await engine.ended(run_id)
+    assert (run["status"], run["output"], engine.agents.count("pay")) == ("completed", "paid", 2)
 
 
 async def test_waiting_for_somebody_is_no_part_of_the_time_a_run_may_take(engine: EngineStage) -> None:

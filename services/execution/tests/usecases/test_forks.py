@@ -106,7 +106,7 @@ async def test_a_write_that_was_never_done_is_not_made_up(engine: EngineStage) -
     what = await engine.orchestration(place, PAY, echo=await engine.agent(place, "echo"), payer=payer)
 
     async def broken(_: dict[str, Any]) -> Any:
-        raise RuntimeError("no money")
+        return 402
 
     engine.agents.behaviours["payer"] = broken
     run_id = await engine.queue_run(place, what, {"wish": "one"})

@@ -38,6 +38,7 @@ class AgentErrorCode(StrEnum):
     NOT_SUPPORTED_YET = "not_supported_yet"
 
 
+INTERNAL = "internal_error"
 _RETRYABLE = frozenset(
     {
         AgentErrorCode.TIMEOUT,
@@ -48,6 +49,12 @@ _RETRYABLE = frozenset(
         AgentErrorCode.TOOL_FAILED,
     }
 )
+
+
+IN_DOUBT = frozenset({AgentErrorCode.TIMEOUT, AgentErrorCode.UNAVAILABLE, AgentErrorCode.FUNCTION_FAILED, INTERNAL})
+"""After these nobody knows whether what was asked for has happened."""
+HAPPENED = frozenset({AgentErrorCode.INVALID_OUTPUT, AgentErrorCode.TOOL_FAILED})
+"""After these the agent was there, and to ask it again may do again what it has done."""
 
 
 class AgentError(Exception):

@@ -38,7 +38,7 @@ class HttpRunner:
                 spec.http.url,
                 headers={**spec.http.headers, **_own_headers(call, spec.http.credential, body)},
                 body=body,
-                seconds=min(call.deadline_seconds, spec.timeout_seconds),
+                seconds=call.deadline_seconds,
                 traceparent=call.traceparent,
             )
         except (OutboundFailedError, OutboundRefusedError) as error:

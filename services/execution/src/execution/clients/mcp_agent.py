@@ -32,7 +32,7 @@ class McpRunner:
         if not isinstance(spec, McpAgent):
             raise AgentError(AgentErrorCode.NOT_SUPPORTED_YET, "This runner calls agents of kind mcp only.")
         arguments = _arguments(spec, call.input)
-        seconds = min(call.deadline_seconds, spec.timeout_seconds)
+        seconds = call.deadline_seconds
         try:
             async with asyncio.timeout(seconds):
                 answer = await _answer(spec, arguments, call, self._outbound, seconds)

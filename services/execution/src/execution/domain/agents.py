@@ -17,7 +17,7 @@ from execution.domain.tools import MAX_SOURCES, EffectsName, McpServer, ToolName
 
 RISK_LEVELS = ("low", "medium", "high", "critical")
 MAX_INSTRUCTIONS_CHARACTERS = 32_000
-DEFAULT_TIMEOUT_SECONDS = 60.0
+DEFAULT_TIMEOUT_SECONDS, DEFAULT_HTTP_SECONDS = 60.0, 30.0
 DEFAULT_TOOL_CALLS = 20
 HTTP_PROVIDER = "http"
 """Whom keys of `http` agents are stored for."""
@@ -52,6 +52,16 @@ class AgentShape(Shape):
         """The stored keys it names."""
         return ()
 
+    @property
+    def said_timeout(self) -> float | None:
+        """How long one attempt may take at most, if the definition says so."""
+        return self.limits.timeout
+
+    @property
+    def timeout_seconds(self) -> float:
+        """How long one attempt may take where no step says it."""
+        return self.said_timeout or DEFAULT_TIMEOUT_SECONDS
+
 
 class LlmAgent(AgentShape):
     """A language model with instructions, whose holes (`${input.topic}`) are filled from declared inputs only.
@@ -76,11 +86,6 @@ class LlmAgent(AgentShape):
     def effects(self) -> Effects:
         """A model changes nothing outside, its tools may: asking it twice may call each of them twice."""
         return gravest([source.effects for source in self.tools])
-
-    @property
-    def timeout_seconds(self) -> float:
-        """How long one attempt may take."""
-        return self.limits.timeout or DEFAULT_TIMEOUT_SECONDS
 
     @property
     def max_tool_calls(self) -> int:
@@ -136,9 +141,15 @@ class HttpAgent(AgentShape):
         return Effects(self.effects_name)
 
     @property
+    def said_timeout(self) -> float | None:
+        """How long one attempt may take at most, if the definition says so."""
+        said = [seconds for seconds in (self.http.timeout, self.limits.timeout) if seconds is not None]
+        return min(said, default=None)
+
+    @property
     def timeout_seconds(self) -> float:
-        """How long one attempt may take."""
-        return min(self.http.timeout, self.limits.timeout or self.http.timeout)
+        """How long one attempt may take where no step says it."""
+        return self.said_timeout or DEFAULT_HTTP_SECONDS
 
 
 class PythonAgent(AgentShape):
@@ -155,11 +166,6 @@ class PythonAgent(AgentShape):
     def effects(self) -> Effects:
         """What a repeated call does to the world."""
         return Effects(self.effects_name)
-
-    @property
-    def timeout_seconds(self) -> float:
-        """How long one attempt may take."""
-        return self.limits.timeout or DEFAULT_TIMEOUT_SECONDS
 
 
 class McpAgent(AgentShape):
@@ -183,11 +189,6 @@ class McpAgent(AgentShape):
     def effects(self) -> Effects:
         """What a repeated call does to the world."""
         return Effects(self.effects_name)
-
-    @property
-    def timeout_seconds(self) -> float:
-        """How long one attempt may take."""
-        return self.limits.timeout or DEFAULT_TIMEOUT_SECONDS
 
 
 AgentSpec: TypeAlias = LlmAgent | HttpAgent | PythonAgent | McpAgent

@@ -57,7 +57,7 @@ Headers = Annotated[dict[str, str], Field(max_length=MAX_HEADERS), AfterValidato
 
 
 class HttpEndpoint(Shape):
-    """Where an `http` agent lives; it answers a POST within the timeout.
+    """Where an `http` agent lives; it answers a POST within the timeout (30 s, where neither it nor a step says any).
 
     `credential` names the stored key: a secret that signs what is sent (`whsec_...`), or else a bearer token.
     """
@@ -65,5 +65,5 @@ class HttpEndpoint(Shape):
     url: Url
     method: Literal["POST"] = "POST"
     headers: Headers = {}
-    timeout: Duration = 30.0
+    timeout: Duration | None = None
     credential: Name | None = None

@@ -28,16 +28,23 @@ class LostStep(NamedTuple):
 
 
 async def end_detached(uow: UnitOfWork, row: StepRow) -> bool:
-    """Store how a detached call has ended and let its run go on; False where nobody waits for it any more."""
+    """Store how a detached call has ended and let its run go on; False where nobody waits for it any more.
+
+    A write of which nobody knows whether it happened needs a decision.
+    """
     found = await _waiting(uow, row.run_id, row.id)
     if found is None:
         return False
     run, step = found
     for name in (*_OUTCOME, "price_version", *_USED):
         setattr(step, name, getattr(row, name))
+    _let_go(step)
+    if row.status == StepStatus.NEEDS_DECISION:
+        step.status = StepStatus.NEEDS_DECISION
+        resume(uow, run, step)
+        return True
     for name in _USED:
         setattr(run, name, getattr(run, name) + getattr(row, name))
-    _let_go(step)
     end_wait(uow, run, step, StepStatus(row.status))
     return True
 

@@ -16,13 +16,23 @@ from chassis.errors import RefusalError, UnavailableError
 from chassis.ids import new_id
 from chassis.objects import INLINE_BYTES, Objects
 from chassis.telemetry import logger, span
-from execution.clients.agents import AgentCall, AgentError, AgentErrorCode, AgentResult, AgentRunner
+from execution.clients.agents import (
+    HAPPENED,
+    IN_DOUBT,
+    INTERNAL,
+    AgentCall,
+    AgentError,
+    AgentErrorCode,
+    AgentResult,
+    AgentRunner,
+)
 from execution.domain.agents import LlmAgent
 from execution.domain.documents import Json
 from execution.domain.nodes import AgentNode, Effects
 from execution.domain.prices import MAX_TOKENS_PER_CALL, PriceRow, UnknownPriceError
 from execution.domain.retries import DEFAULT_RETRY, RetryPolicy, should_retry
 from execution.domain.runs import OWN_CODES, StepStatus, Usage
+from execution.domain.schemas import validate_input
 from execution.domain.walk import Ready, StepKey
 from execution.usecases.engine_definitions import AgentVersion, CredentialError, Definitions
 from execution.usecases.engine_prices import Prices
@@ -81,6 +91,8 @@ class Attempt:
     """The step of the forked run whose recorded output stands for the call, which is not made."""
     retry_after_seconds: float = 0.0
     will_retry: bool = False
+    is_in_doubt: bool = False
+    """Whether it is a write of which nobody knows whether it happened."""
     policy: RetryPolicy = DEFAULT_RETRY
     lost: int = 0
     """How many attempts before it were lost with their worker: these are no tries."""
@@ -107,9 +119,17 @@ class Attempt:
         self.error_code, self.error_message, self.retryable = code, message[:MESSAGE_CHARACTERS], retryable
 
     def decide_retry(self) -> None:
-        """Say whether it is tried again, now that it has failed."""
+        """Say whether it is tried again, now that it has failed.
+
+        Not a write that may have happened: where nobody knows, a person has to say. An agent with tools knows by itself
+        which of them it has called (`clients/llm.py`).
+        """
         code, tries = self.error_code, self.number - self.lost
         self.will_retry = code is not None and self.retryable and should_retry(self.policy, tries, code)
+        spec = self.agent.spec if self.agent else None
+        if self.effects == Effects.WRITE and not isinstance(spec, LlmAgent) and self.called_at is not None:
+            self.is_in_doubt = code in IN_DOUBT
+            self.will_retry = self.will_retry and code not in IN_DOUBT | HAPPENED
 
     def row(self, status: StepStatus | None = None) -> StepRow:
         """The attempt as it is stored."""
@@ -148,6 +168,10 @@ class Attempts:
             return
         agent, content = attempt.agent, orjson.dumps(attempt.ready.input)
         attempt.effects = agent.spec.effects.value
+        if problems := validate_input(agent.spec.input_schema, attempt.ready.input):
+            where = problems[0].path or "its root"
+            attempt.fail(AgentErrorCode.INVALID_INPUT, f"The input does not fit input_schema at {where}.")
+            return
         if len(content) <= INLINE_BYTES:
             attempt.input = Stored(content, None)
         if agent.models:
@@ -189,7 +213,7 @@ class Attempts:
                 attempt.fail(AgentErrorCode.UNAUTHORIZED, str(error))
             except Exception as error:  # noqa: BLE001  (a step must not take the worker with it)
                 log.warning("step broke", run_id=str(attempt.run.id), error=repr(error)[:300])
-                attempt.fail("internal_error", "The step failed inside the worker.", retryable=True)
+                attempt.fail(INTERNAL, "The step failed inside the worker.", retryable=True)
         attempt.completed_at = utc_now()
         return attempt
 

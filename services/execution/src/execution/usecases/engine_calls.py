@@ -56,8 +56,10 @@ class Calls:
                 agent = await self._shop.definitions.agent_of(self._run, step.node.agent)
             except DefinitionGoneError:
                 gone = True
-        wanted = [LONGEST_CALL_SECONDS, getattr(step.node, "timeout_seconds", None) or graph.step_timeout_seconds]
-        wanted.append(agent.spec.timeout_seconds if agent else None)
+        said = getattr(step.node, "timeout_seconds", None) or graph.step_timeout_seconds
+        wanted = [LONGEST_CALL_SECONDS, said]
+        if agent is not None:  # its own word is a limit, what nobody has said is none
+            wanted.append(agent.spec.timeout_seconds if said is None else agent.spec.said_timeout)
         policy = retry_of(graph, step.node, agent.retry if agent else None)
         attempt = Attempt(
             self._run,

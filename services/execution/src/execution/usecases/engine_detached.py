@@ -18,6 +18,7 @@ from chassis.caller import Caller
 from chassis.errors import ConflictError, UnavailableError
 from chassis.telemetry import logger
 from chassis.uow import Units
+from execution.domain.runs import StepStatus
 from execution.usecases.detached_steps import end_detached
 from execution.usecases.engine_attempts import Attempt
 from execution.usecases.engine_rows import CALL_LEASE_SECONDS, Rows
@@ -138,7 +139,7 @@ class DetachedCalls:
 
     async def _until_known(self, attempt: Attempt) -> None:
         """Store the end, for as long as somebody waits for it."""
-        row, run = attempt.row(), attempt.run
+        row, run = attempt.row(StepStatus.NEEDS_DECISION if attempt.is_in_doubt else None), attempt.run
         caller = Caller(
             run.organization_id, "system", ACTOR, traceparent=run.traceparent, correlation_id=run.correlation_id
         )

@@ -286,6 +286,9 @@ class RunInHand:
             del self._calls.under_way[task]
             code = attempt.error_code
             attempt.decide_retry()
+            if attempt.is_in_doubt:
+                self._doubt(write, attempt)
+                continue
             if code is None:
                 self._progress.completed[attempt.key] = Outcome(StepStatus.COMPLETED, attempt.output)
             elif attempt.will_retry:
@@ -297,6 +300,13 @@ class RunInHand:
                 self._messages[attempt.key.node] = attempt.error_message
             self._add(write, attempt)
         return bool(ended)
+
+    def _doubt(self, write: RunWrite, attempt: Attempt) -> None:
+        """Nobody knows whether a write has happened: it is over once a person has said."""
+        row = attempt.row(StepStatus.NEEDS_DECISION)._replace(completed_at=None)
+        write.put(row)
+        self._waits.hold(attempt.key, row, WaitingFor.STEP)
+        self._waits.await_decision(attempt.key, write)
 
     def _add(
         self, write: RunWrite, attempt: Attempt, status: StepStatus | None = None, *, is_given_up: bool = False

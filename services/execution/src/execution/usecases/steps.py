@@ -86,6 +86,8 @@ async def decide_step(
         step.output, step.output_ref = await keep_payload(objects, uow.organization_id, run.id, decision.output)
     _end(uow, step, decision.outcome)
     run.step_count, run.updated_at, run.version = run.step_count + 1, uow.now, run.version + 1
+    run.input_tokens, run.output_tokens = run.input_tokens + step.input_tokens, run.output_tokens + step.output_tokens
+    run.cost_usd_micros += step.cost_usd_micros
     await uow.flush()
     if await uow.first(steps_of_run(run).where(Step.status == StepStatus.NEEDS_DECISION).limit(1)) is None:
         queue_again(uow, run)
@@ -97,6 +99,7 @@ def _end(uow: UnitOfWork, step: Step, outcome: Decided) -> None:
     completed = outcome is Decided.COMPLETED
     step.status = StepStatus.COMPLETED if completed else StepStatus.FAILED
     step.will_retry = outcome is Decided.RETRY
+    step.error_code = step.error_message = None
     if not completed:
         step.error_code = DECIDED_RETRY if step.will_retry else DECIDED_FAILED
         step.error_message = "A person said that it did not happen."
