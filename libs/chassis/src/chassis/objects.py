@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +33,12 @@ class Objects(Protocol):
     async def get(self, key: str) -> bytes:
         """The bytes of a key; UnavailableError when they are not there."""
 
+    async def runs(self) -> list[tuple[UUID, UUID]]:
+        """Organization and id of every run that has objects here."""
+
+    async def forget(self, organization_id: UUID, run_id: UUID) -> None:
+        """Remove all objects of a run; where there are none, nothing happens."""
+
 
 class NoObjects:
     """Where no store is configured: payloads above 64 KB are refused."""
@@ -48,6 +56,13 @@ class NoObjects:
         raise UnavailableError(
             f"The object {key} is not here: this process has no object store.", code="object_missing"
         )
+
+    async def runs(self) -> list[tuple[UUID, UUID]]:
+        """None."""
+        return []
+
+    async def forget(self, organization_id: UUID, run_id: UUID) -> None:
+        """There is nothing to remove."""
 
 
 class DirectoryObjects:
@@ -67,6 +82,22 @@ class DirectoryObjects:
     async def get(self, key: str) -> bytes:
         """The bytes of a key."""
         return await asyncio.to_thread(self._read, key)
+
+    async def runs(self) -> list[tuple[UUID, UUID]]:
+        """Organization and id of every run that has a directory."""
+        return await asyncio.to_thread(self._runs)
+
+    async def forget(self, organization_id: UUID, run_id: UUID) -> None:
+        """Remove a run's directory."""
+        place = self._directory / str(organization_id) / str(run_id)
+        await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+
+    def _runs(self) -> list[tuple[UUID, UUID]]:
+        found = []
+        for place in self._directory.glob("*/*"):
+            with contextlib.suppress(ValueError):  # whatever else lies there is not ours
+                found.append((UUID(place.parent.name), UUID(place.name)))
+        return found
 
     def _write(self, key: str, content: bytes) -> None:
         path = self._directory / key

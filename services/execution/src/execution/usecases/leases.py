@@ -68,8 +68,11 @@ async def reap(addresses: Addresses) -> Reaped:
         connection.terminate()
 
 
-async def keep_months(addresses: Addresses) -> None:
-    """Make the partitions of the coming months, drop those whose retention is over, forget old idempotency keys."""
+async def keep_months(addresses: Addresses) -> bool:
+    """Make the partitions of the coming months, drop those whose retention is over, forget old idempotency keys.
+
+    Returns whether any was dropped.
+    """
     connection = await sweeper(addresses, "upkeep")
     try:
         made = await connection.fetchval("select run_make_months($1)", MONTHS_AHEAD)
@@ -77,5 +80,6 @@ async def keep_months(addresses: Addresses) -> None:
         await connection.fetchval("select idempotency_key_purge()")
         if made or dropped:
             log.info("months", made=made, dropped=dropped)
+        return bool(dropped)
     finally:
         connection.terminate()
