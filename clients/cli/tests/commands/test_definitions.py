@@ -17,8 +17,13 @@ def test_apply_says_what_changed(edge: ScriptedEdge, remit: Terminal, tmp_path: 
     edge.on(
         "POST /v1/agents/apply", (200, {"agent": AGENT, "changed": ["version"]}), (200, {"agent": AGENT, "changed": []})
     )
+    found = {"severity": "high", "code": "secret", "path": "instructions", "message": "This looks like a key."}
+    scanned = {"passed": False, "findings": [found], "left_out": 0}
+    edge.on(f"GET /v1/agents/{AGENT['id']}/versions/1.0.1", (200, {"security_scan_results": scanned}))
     result = remit("agents", "apply", str(file), "--workspace", "staging")
     assert "agent document 1.0.1: version" in result.stdout
+    assert "high at instructions: This looks like a key." in result.stdout
+    assert "It does not run before this is mended" in result.stdout
     assert edge.asked[0].body == {"file": "kind: llm", "workspace": "staging"}
     assert "unchanged" in remit("agents", "apply", str(file)).stdout
 

@@ -21,6 +21,15 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The name or id.")]
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files.")]
 
 
+def print_scan(scan: dict[str, Any]) -> None:
+    """What a scan has found, and whether the version runs all the same."""
+    for finding in scan.get("findings", ()):
+        where = f" at {finding['path']}" if finding["path"] else ""
+        console().print(f"  [yellow]{finding['severity']}[/]{escape(where)}: {escape(finding['message'])}")
+    if scan.get("passed") is False:
+        console().print("  [red]It does not run before this is mended:[/] the scan of this version has failed.")
+
+
 class Definitions:
     """The commands for one kind of definition."""
 
@@ -54,13 +63,23 @@ class Definitions:
         """Make what files say; a file that says nothing new changes nothing."""
         for file in files:
             body = {"file": read_file(file)} | ({"workspace": workspace} if workspace else {})
-            found: dict[str, Any] = ask(lambda edge: edge.post(f"{self._path}/apply", body))  # noqa: B023 asked at once
+            found, scan = ask(lambda edge: self._apply(edge, body))  # noqa: B023 asked at once
             if as_json:
                 print_json(found)
                 continue
             what, row = found["changed"], found[self._noun]
             said = ", ".join(what) if what else "unchanged"
             console().print(f"{self._noun} [bold]{row['name']}[/] {row['current_version']}: {said}")
+            print_scan(scan)
+
+    async def _apply(self, edge: Edge, body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What has come of a file, and what the scan of a new version found."""
+        found: dict[str, Any] = await edge.post(f"{self._path}/apply", body)
+        if self._noun != "agent" or "version" not in found["changed"]:
+            return found, {}
+        row = found[self._noun]
+        version = await edge.get(f"{self._path}/{row['id']}/versions/{row['current_version']}")
+        return found, version["security_scan_results"]
 
     def delete(self, name: Name) -> None:
         """Retire it; versions and runs stay, and it can be restored."""
