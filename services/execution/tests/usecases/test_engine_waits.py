@@ -351,7 +351,7 @@ async def test_a_call_that_a_void_end_has_given_up_is_made_again(engine: EngineS
         return "slow"
 
     engine.agents.behaviours["slow"] = slow
-    text = BESIDE.replace("{name: payment}", "{name: payment, timeout: 1s}")
+    text = BESIDE.replace("{name: payment}", "{name: payment, timeout: 3s}")
     place, run_id = await start(engine, text, "go", slow="slow", echo="echo")
     engine.worker()
     async with asyncio.timeout(10):
