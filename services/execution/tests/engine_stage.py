@@ -40,6 +40,14 @@ from spine.testing.databases import Database, clone
 
 RULES = Rules("active", 0, None, 0)
 FINAL = ("completed", "failed", "cancelled", "timed_out")
+BESIDE = """pattern: graph
+nodes:
+  - {id: slow, agent: slow}
+  - {id: paid, signal: {name: payment}}
+  - {id: after, agent: echo, in: {paid: "${steps.paid.output}"}}
+  - {id: sum, agent: echo}
+edges: [{from: paid, to: after}, {from: after, to: sum}, {from: slow, to: sum}]
+"""
 Behaviour = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
@@ -65,6 +73,29 @@ class Agents:
 
 async def echo(question: dict[str, Any]) -> Any:
     return {"said": question["input"], "step": question["step"]}
+
+
+class Slow:
+    """An agent that answers when it is told to; how often it was called, and how often somebody hung up."""
+
+    def __init__(self) -> None:
+        self.calls, self.hung_up = 0, 0
+        self.answer: Any = "done"
+        self.may_answer = asyncio.Event()
+
+    async def __call__(self, _question: dict[str, Any]) -> Any:
+        self.calls += 1
+        try:
+            await self.may_answer.wait()
+        except asyncio.CancelledError:
+            self.hung_up += 1
+            raise
+        return self.answer
+
+    async def until(self, *, calls: int = 0, hung_up: int = 0) -> None:
+        async with asyncio.timeout(10):
+            while self.calls < calls or self.hung_up < hung_up:  # noqa: ASYNC110  (another task counts)
+                await asyncio.sleep(0.02)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from services.execution.tests.engine_stage import EngineStage, Place, make_engine_stage
+from services.execution.tests.engine_stage import BESIDE, EngineStage, Place, Slow, make_engine_stage
 
 from chassis.caller import Caller
 from chassis.objects import NoObjects
@@ -26,43 +26,12 @@ from remit_local.testing import Servers
 pytestmark = pytest.mark.anyio
 AFTER = 0.3
 """A call of these tests is long after so many seconds."""
-BESIDE = """pattern: graph
-nodes:
-  - {id: slow, agent: slow}
-  - {id: paid, signal: {name: payment}}
-  - {id: after, agent: echo, in: {paid: "${steps.paid.output}"}}
-  - {id: sum, agent: echo}
-edges: [{from: paid, to: after}, {from: after, to: sum}, {from: slow, to: sum}]
-"""
 OVER = """update step set lease_until = now() - interval '1 s'
 where run_id = $1 and lease_until is not null and node = coalesce($2, node)"""
 ANY = """pattern: parallel
 branches: [{id: slow, agent: slow}, {id: other, agent: echo}]
 join: {mode: any}
 """
-
-
-class Slow:
-    """An agent that answers when it is told to; how often it was called, and how often somebody hung up."""
-
-    def __init__(self) -> None:
-        self.calls, self.hung_up = 0, 0
-        self.answer: Any = "done"
-        self.may_answer = asyncio.Event()
-
-    async def __call__(self, _question: dict[str, Any]) -> Any:
-        self.calls += 1
-        try:
-            await self.may_answer.wait()
-        except asyncio.CancelledError:
-            self.hung_up += 1
-            raise
-        return self.answer
-
-    async def until(self, *, calls: int = 0, hung_up: int = 0) -> None:
-        async with asyncio.timeout(10):
-            while self.calls < calls or self.hung_up < hung_up:  # noqa: ASYNC110  (another task counts)
-                await asyncio.sleep(0.02)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from services.execution.tests.engine_stage import EngineStage, make_engine_stage, worker_process
+from services.execution.tests.engine_stage import EngineStage, Slow, make_engine_stage, worker_process
 
 from chassis.objects import NoObjects
 from execution.clients.dispatch import Dispatch, Line
@@ -306,6 +306,38 @@ async def test_a_write_without_an_answer_is_not_repeated_while_its_worker_lives(
     assert (run["status"], run["output"]["said"], run["step_count"]) == ("completed", "paid", 2)
     assert [step["error_code"] for step in await engine.steps(run_id)] == [None, None]
     assert engine.agents.count("pay") == 1
+
+
+@pytest.mark.parametrize(("seconds", "status", "step"), [(60, "failed", "skipped"), (3, "timed_out", "needs_decision")])
+async def test_a_write_in_doubt_is_seen_in_a_run_that_ends_without_an_answer(
+    engine: EngineStage, seconds: int, status: str, step: str
+) -> None:
+    """Another branch has failed, and passes over it; or the run's time is over."""
+    place, other = await engine.place(), Slow()
+
+    async def pay(_: dict[str, Any]) -> Any:
+        return 503
+
+    engine.agents.behaviours |= {"pay": pay, "other": other}
+    other.answer = 400
+    what = await engine.orchestration(
+        place,
+        "pattern: parallel\nbranches: [{id: pay, agent: pay}, {id: other, agent: other}]\n",
+        pay=await engine.agent(place, "pay", "effects: write\n"),
+        other=await engine.agent(place, "other"),
+    )
+    run_id = await engine.queue_run(place, what, limits=f'{{"timeout_seconds": {seconds}}}')
+    await engine.dispatch(place, run_id)
+    engine.worker()
+    async with asyncio.timeout(10):
+        while "needs_decision" not in [each["status"] for each in await engine.steps(run_id)]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    if status == "failed":
+        other.may_answer.set()
+    assert (await engine.ended(run_id))["status"] == status
+    known = {each["node"]: (each["status"], each["error_code"]) for each in await engine.steps(run_id)}
+    assert known["pay"] == (step, "unavailable")
+    assert known["other"][0] == "failed"
 
 
 async def test_a_write_that_is_told_to_come_later_does(engine: EngineStage) -> None:

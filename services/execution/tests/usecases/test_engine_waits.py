@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from services.execution.tests.engine_stage import EngineStage, Place, make_engine_stage, worker_process
+from services.execution.tests.engine_stage import BESIDE, EngineStage, Place, Slow, make_engine_stage, worker_process
 
 from chassis.clock import utc_now
 from chassis.errors import ConflictError
@@ -35,14 +35,6 @@ before: {agent: echo}
 approvers: {roles: [operator]}
 bind: [amount]
 expires: 2h
-"""
-BESIDE = """pattern: graph
-nodes:
-  - {id: slow, agent: slow}
-  - {id: paid, signal: {name: payment}}
-  - {id: after, agent: echo, in: {paid: "${steps.paid.output}"}}
-  - {id: sum, agent: echo}
-edges: [{from: paid, to: after}, {from: after, to: sum}, {from: slow, to: sum}]
 """
 
 
@@ -325,32 +317,20 @@ edges: [{from: one, to: sum}, {from: two, to: sum}]
 
 
 async def test_a_wait_is_over_by_the_clock_also_while_another_branch_is_at_work(engine: EngineStage) -> None:
-    may_answer = asyncio.Event()
-
-    async def slow(_: dict[str, Any]) -> Any:
-        await may_answer.wait()
-        return "slow"
-
-    engine.agents.behaviours["slow"] = slow
+    engine.agents.behaviours["slow"] = slow = Slow()
     text = BESIDE.replace("signal: {name: payment}", "timer: {for: 500ms}")
     _, run_id = await start(engine, text, "go", slow="slow", echo="echo")
     engine.worker()
     await engine.until(run_id, lambda run: run["step_count"] == 2)  # the timer, and what follows it
-    assert engine.agents.count("slow") == 1
-    may_answer.set()
+    assert slow.calls == 1
+    slow.may_answer.set()
     run = await engine.ended(run_id)
     assert (run["status"], run["token"]) == ("completed", 1)
 
 
 async def test_a_call_that_a_void_end_has_given_up_is_made_again(engine: EngineStage) -> None:
     """A signal comes in the moment in which its wait, and with it the run, is over by the clock."""
-    may_answer = asyncio.Event()
-
-    async def slow(_: dict[str, Any]) -> Any:
-        await may_answer.wait()
-        return "slow"
-
-    engine.agents.behaviours["slow"] = slow
+    engine.agents.behaviours["slow"] = slow = Slow()
     text = BESIDE.replace("{name: payment}", "{name: payment, timeout: 3s}")
     place, run_id = await start(engine, text, "go", slow="slow", echo="echo")
     engine.worker()
@@ -361,10 +341,10 @@ async def test_a_call_that_a_void_end_has_given_up_is_made_again(engine: EngineS
         await run_signals.signal_run(uow, run_id, name="payment", payload={"euro": 5}, objects=NoObjects())
         await uow.flush()
         await engine.until_waiting_for_locks(1)  # the end of the run, by the clock
-    may_answer.set()
+    slow.may_answer.set()
     run = await engine.ended(run_id)
     assert (run["status"], run["step_count"]) == ("completed", 5)
     tried = [(step["node"], step["status"], step["will_retry"]) for step in await engine.steps(run_id)]
     assert ("slow", "failed", True) in tried
     assert ("slow", "completed", False) in tried
-    assert engine.agents.count("slow") == 2
+    assert slow.calls == 2

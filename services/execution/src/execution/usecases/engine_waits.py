@@ -89,9 +89,15 @@ class Waits:
         return [(key, row) for key, row in calls if key not in self.held or self.held[key].kind is WaitingFor.STEP]
 
     def close(self, write: RunWrite, *, tell: bool) -> None:
-        """The run ends: nobody has to answer any more; `tell` where its end does not say so by itself."""
+        """The run ends: nobody has to answer any more; `tell` where its end does not say so by itself.
+
+        A write of which nobody knows whether it happened stays one.
+        """
         write.settles = write.settles or bool(self.detached())
+        doubted = {held.row.id for held in self.held.values() if held.kind is WaitingFor.DECISION}
         for row in self._begun.values():
+            if row.id in doubted:
+                continue
             write.stirs_children = write.stirs_children or row.kind == SubrunNode.kind
             skipped = row._replace(status=StepStatus.SKIPPED, completed_at=utc_now())
             write.put(skipped)
