@@ -26,9 +26,10 @@ from chassis.objects import NoObjects
 from chassis.outbound import OutboundClient
 from chassis.rules import Rules
 from chassis.uow import UnitOfWork, Units
-from execution.clients.agents import AgentKinds
+from execution.clients.agents import AgentCall, AgentKinds, AgentResult
 from execution.clients.dispatch import Dispatch, Line
 from execution.clients.http_agent import HttpRunner
+from execution.domain.agents import McpAgent
 from execution.domain.compiler import compile_agent, compile_orchestration
 from execution.domain.definitions import parse_agent, parse_orchestration
 from execution.jobs.children import look_after_children
@@ -73,6 +74,18 @@ class Agents:
 
 async def echo(question: dict[str, Any]) -> Any:
     return {"said": question["input"], "step": question["step"]}
+
+
+class Tools:
+    """Agents of kind mcp, in place of their server: each tool behaves as the agent of its name."""
+
+    def __init__(self, agents: Agents) -> None:
+        self._agents = agents
+
+    async def run(self, call: AgentCall) -> AgentResult:
+        assert isinstance(call.spec, McpAgent)
+        answer = await self._agents.behaviours.get(call.spec.tool or "", echo)({"input": call.input, "step": call.node})
+        return AgentResult(answer)
 
 
 class Slow:
@@ -157,7 +170,10 @@ class EngineStage:
         )
 
     def options(self, **changes: Any) -> Options:
-        return Options(**{"agents": AgentKinds({"http": HttpRunner(self.outbound)}), **changes})
+        return Options(**{"agents": self.kinds_of_agents(), **changes})
+
+    def kinds_of_agents(self) -> AgentKinds:
+        return AgentKinds({"http": HttpRunner(self.outbound), "mcp": Tools(self.agents)})
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -199,13 +215,22 @@ class EngineStage:
     async def agent(self, place: Place, name: str, more: str = "", *, timeout: str = "20s") -> Definition:
         url = f"http://127.0.0.1:{self.agents.port}/{name}"
         seconds = f", timeout: {timeout}" if timeout else ""
-        text = f'apiVersion: agent/v1\nkind: http\nhttp: {{url: "{url}"{seconds}}}\n{more}'
+        return await self._agent(place, name, f'kind: http\nhttp: {{url: "{url}"{seconds}}}\n{more}')
+
+    async def tool(self, place: Place, name: str, more: str = "") -> Definition:
+        """An agent that only lends the tool of this name."""
+        server = f'server: {{url: "http://127.0.0.1:{self.agents.port}/mcp"}}'
+        return await self._agent(place, name, f"kind: mcp\n{server}\ntools: [{name}]\n{more}")
+
+    async def _agent(self, place: Place, name: str, text: str) -> Definition:
+        text = f"apiVersion: agent/v1\n{text}"
         definition = parse_agent(text)
         agent_id, version_id = new_id(), new_id()
         await self.database.sql(
             """insert into agent (id, organization_id, workspace_id, created_by, name, agent_type, config_yaml,
-            current_version, current_version_id) values ($1, $2, $3, 'test', $4, 'http', $5, '1.0.0', $6)""",
-            agent_id, place.organization_id, place.workspace_id, f"{name}-{agent_id}", text, version_id,
+            current_version, current_version_id) values ($1, $2, $3, 'test', $4, $5, $6, '1.0.0', $7)""",
+            agent_id, place.organization_id, place.workspace_id, f"{name}-{agent_id}", definition.config["kind"], text,
+            version_id,
         )  # fmt: skip
         await self.database.sql(
             """insert into agent_version (id, organization_id, agent_id, workspace_id, semver, digest, config_yaml,

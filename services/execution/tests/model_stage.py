@@ -104,6 +104,21 @@ class Organization:
         ended: dict[str, Any] = answer.json()
         return ended
 
+    async def start(self, text: str = "why", **what: str) -> dict[str, Any]:
+        """A run that was started."""
+        answer = await self.client.post("/v1/runs", {**what, "input": {"q": text}})
+        assert answer.status == 202, answer.body
+        started: dict[str, Any] = answer.json()
+        return started
+
+    async def until(self, run: dict[str, Any], *statuses: str) -> dict[str, Any]:
+        """The run, once it has one of these statuses."""
+        async with asyncio.timeout(30):
+            while (found := (await self.client.get(f"/v1/runs/{run['id']}")).json())["status"] not in statuses:  # noqa: ASYNC110  (another process)
+                await asyncio.sleep(0.05)
+        now: dict[str, Any] = found
+        return now
+
     async def steps(self, run: dict[str, Any]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = (await self.client.get(f"/v1/runs/{run['id']}/steps")).json()["items"]
         return found

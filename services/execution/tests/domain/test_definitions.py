@@ -219,7 +219,7 @@ def test_a_tool_agent() -> None:
         (('"https://tools', '"ftp://tools'), [(3, "server.url", "invalid_value")]),
         (("credential: desk", "token: x"), [(3, "server.token", "unknown_key")]),
         (("tool: pages/search", "tool: pages search"), [(4, "tool", "invalid_value")]),
-        (("tool: pages/search\n", ""), [(1, "tool", "missing_key")]),
+        (("tool: pages/search\n", ""), [(1, "", "invalid_value")]),
         (("effects: read", "effects: none"), [(5, "effects", "invalid_value")]),
         (("type: object", "type: objekt"), [(6, "input_schema.type", "invalid_schema")]),
     ],

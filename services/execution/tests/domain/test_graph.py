@@ -12,7 +12,6 @@ from execution.domain.nodes import (
     NODE_KINDS,
     AgentNode,
     BranchNode,
-    Effects,
     GraphError,
     JoinMode,
     LoopNode,
@@ -44,7 +43,7 @@ EVERY_KIND = graph_of(
         input=compile_template({"a": "${input.a}"}),
         retry=RetryPolicy(max_attempts=7),
     ),
-    ToolNode(id="one_b", tool="crm", operation="read", effects=Effects.READ, timeout_seconds=3.0),
+    ToolNode(id="one_b", agent="crm", tool="read", timeout_seconds=3.0),
     WaitNode(id="two", wait=Wait.TIMER, timeout_seconds=60.0),
     MapNode(
         id="each",
@@ -80,7 +79,7 @@ def test_a_graph_of_every_kind_is_sound_and_survives_storage() -> None:
     read = Graph.from_json(orjson.loads(stored))
     assert read == EVERY_KIND
     assert orjson.dumps(read.to_json()) == stored
-    assert read.aliases == ("x", "y", "z")
+    assert read.aliases == ("crm", "x", "y", "z")
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ class Builder:
                 st.sampled_from(
                     [
                         AgentNode(id=name, next=following, agent="x", input=template),
-                        ToolNode(id=name, next=following, tool="t", operation="o", input=template),
+                        ToolNode(id=name, next=following, agent="t", tool="o", input=template),
                         WaitNode(id=name, next=following, wait=Wait.SIGNAL, input=template),
                         SubrunNode(id=name, next=following, orchestration="y", input=template),
                     ]

@@ -117,6 +117,30 @@ async def test_a_long_call_holds_neither_slot_nor_place_and_its_run_goes_on(engi
     assert slow.calls == 1
 
 
+async def test_the_call_of_a_tool_is_let_go_of_lost_and_given_up_like_an_agents(
+    engine: EngineStage, slow: Slow
+) -> None:
+    place = await engine.place()
+    text = "pattern: sequential\nsteps: [{id: slow, tool: {agent: desk, name: slow}}]\n"
+    what = await engine.orchestration(place, text, desk=await engine.tool(place, "slow", "effects: read\n"))
+    run_id = await engine.queue_run(place, what)
+    worker = engine.worker(detach_seconds=AFTER)
+    await detached(engine, run_id)
+    (step,) = await engine.steps(run_id)
+    assert (step["kind"], step["status"], step["lease_until"] is not None) == ("tool", "waiting", True)
+    await lose(engine, run_id, worker)
+    engine.worker(detach_seconds=AFTER)
+    await slow.until(calls=2)
+    await detached(engine, run_id)
+    async with engine.unit(place) as uow:
+        await runs.cancel_run(uow, run_id, reason="enough")
+    await slow.until(hung_up=2)
+    assert [(step["attempt"], step["status"], step["error_code"]) for step in await engine.steps(run_id)] == [
+        (1, "failed", "worker_lost"), (2, "failed", "cancelled"),
+    ]  # fmt: skip
+    assert (await engine.kinds(run_id))[-2:] == ["step.failed", "run.cancelled"]
+
+
 async def test_its_lease_is_renewed_for_as_long_as_it_takes(engine: EngineStage, slow: Slow) -> None:
     _, run_id = await begin(engine)
     engine.worker(detach_seconds=AFTER)

@@ -17,6 +17,7 @@ from execution.domain.schemas import validate_input
 if TYPE_CHECKING:
     from execution.clients.mcp_library import Connect, ToolAnswer
 
+ONLY_TOOLS = "The agent has several tools: a step names one, tool: {agent: <alias>, name: <tool>}."
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -31,22 +32,23 @@ class McpRunner:
         spec = call.spec
         if not isinstance(spec, McpAgent):
             raise AgentError(AgentErrorCode.NOT_SUPPORTED_YET, "This runner calls agents of kind mcp only.")
+        if spec.tool is None:
+            raise AgentError(AgentErrorCode.UNKNOWN_TOOL, ONLY_TOOLS)
         arguments = _arguments(spec, call.input)
-        seconds = call.deadline_seconds
         try:
-            async with asyncio.timeout(seconds):
-                answer = await _answer(spec, arguments, call, self._outbound, seconds)
+            async with asyncio.timeout(call.deadline_seconds):
+                answer = await _answer(spec, spec.tool, arguments, call, self._outbound)
         except TimeoutError:
             raise AgentError(AgentErrorCode.TIMEOUT, "The tool did not answer within the step's time.") from None
         return AgentResult(_output(spec, answer))
 
 
 async def _answer(
-    spec: McpAgent, arguments: dict[str, Json], call: AgentCall, outbound: OutboundClient, seconds: float
+    spec: McpAgent, tool: str, arguments: dict[str, Json], call: AgentCall, outbound: OutboundClient
 ) -> ToolAnswer:
     connected = await asyncio.to_thread(_load)
-    async with connected(spec.server, call, outbound, seconds) as server:
-        return await server.call(spec.tool, arguments, call.idempotency_key)
+    async with connected(spec.server, call, outbound, call.deadline_seconds) as server:
+        return await server.call(tool, arguments, call.idempotency_key)
 
 
 def _load() -> Connect:

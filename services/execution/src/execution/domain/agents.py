@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from execution.domain.endpoints import HttpEndpoint
 from execution.domain.evals import Evals
@@ -13,7 +13,7 @@ from execution.domain.flows import Flow
 from execution.domain.model_choices import KeyUse, ModelChoice, OneModel
 from execution.domain.nodes import Effects
 from execution.domain.shapes import AgentLimits, Retry, Shape
-from execution.domain.tools import MAX_SOURCES, EffectsName, McpServer, ToolName, ToolSource, gravest
+from execution.domain.tools import MAX_SOURCES, MAX_TOOLS, EffectsName, McpServer, ToolName, ToolSource, gravest
 
 RISK_LEVELS = ("low", "medium", "high", "critical")
 MAX_INSTRUCTIONS_CHARACTERS = 32_000
@@ -52,6 +52,10 @@ class AgentShape(Shape):
         """The stored keys it names."""
         return ()
 
+    def tool_named(self, name: str) -> McpAgent | None:  # noqa: ARG002
+        """What a step calls that names this tool of the agent; None where it has none of the name."""
+        return None
+
     @property
     def said_timeout(self) -> float | None:
         """How long one attempt may take at most, if the definition says so."""
@@ -86,6 +90,15 @@ class LlmAgent(AgentShape):
     def effects(self) -> Effects:
         """A model changes nothing outside, its tools may: asking it twice may call each of them twice."""
         return gravest([source.effects for source in self.tools])
+
+    def tool_named(self, name: str) -> McpAgent | None:
+        """What a step calls that names this tool of the agent: its server's tool, without a model."""
+        source = next((each for each in self.tools if name in each.tools), None)
+        if source is None:
+            return None
+        said = {"server": source.mcp, "tool": name, "effects": source.effects_name}
+        shared = {"apiVersion": self.api_version, "limits": self.limits, "retry": self.retry}
+        return McpAgent.model_validate({"kind": "mcp", **said, **shared})
 
     @property
     def max_tool_calls(self) -> int:
@@ -169,15 +182,17 @@ class PythonAgent(AgentShape):
 
 
 class McpAgent(AgentShape):
-    """One tool of a server of tools: `server: {url, credential?}, tool: search`.
+    """One tool of a server of tools: `server: {url, credential?}, tool: search`; or several, `tools: [search, read]`.
 
     Its input is the tool's arguments. Its output is what the tool says as data, else `{"text": ...}`. Whether a tool
-    may be called twice only its author knows, so `effects` is `write` unless the definition says otherwise.
+    may be called twice only its author knows, so `effects` is `write` unless the definition says otherwise. One with
+    `tools` does nothing by itself: steps of orchestrations call them.
     """
 
     kind: Literal["mcp"]
     server: McpServer
-    tool: ToolName
+    tool: ToolName | None = None
+    tools: Annotated[list[ToolName], Field(max_length=MAX_TOOLS)] = []
     effects_name: Annotated[EffectsName, Field(alias="effects")] = "write"
 
     @property
@@ -189,6 +204,21 @@ class McpAgent(AgentShape):
     def effects(self) -> Effects:
         """What a repeated call does to the world."""
         return Effects(self.effects_name)
+
+    def tool_named(self, name: str) -> McpAgent | None:
+        """What a step calls that names this tool of the server; None where the definition does not name it."""
+        if name == self.tool:
+            return self
+        return self.model_copy(update={"tool": name, "tools": []}) if name in self.tools else None
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        if (self.tool is None) != bool(self.tools):
+            raise ValueError("it is either tool or tools")
+        of_one = {"input_schema", "output_schema", "evals"} & self.model_fields_set
+        if self.tools and of_one:
+            raise ValueError(f"{min(of_one)} is said of one tool, not of several")
+        return self
 
 
 AgentSpec: TypeAlias = LlmAgent | HttpAgent | PythonAgent | McpAgent

@@ -11,6 +11,7 @@ from execution.domain.nodes import (
     MAX_WAIT_SECONDS,
     AgentNode,
     BranchNode,
+    CallNode,
     Edge,
     JoinMode,
     LoopNode,
@@ -19,6 +20,7 @@ from execution.domain.nodes import (
     OnError,
     ParallelNode,
     SubrunNode,
+    ToolNode,
     Wait,
     WaitNode,
 )
@@ -35,7 +37,6 @@ from execution.domain.orchestrations import (
     SUPERVISE,
     UNDO,
     Approval,
-    Compensation,
     GraphPattern,
     Handoff,
     LoopUntil,
@@ -48,7 +49,7 @@ from execution.domain.orchestrations import (
 )
 from execution.domain.ordering import in_order
 from execution.domain.shapes import policy_of
-from execution.domain.steps import AnyStep, ApprovalAsk, SignalAsk, StepShape, Work
+from execution.domain.steps import AnyStep, ApprovalAsk, Compensation, SignalAsk, StepShape, ToolUse, Work
 from execution.domain.templates import Template, compile_template
 
 AGENT_NODE = "agent"
@@ -94,8 +95,8 @@ def compile_orchestration(definition: Definition[OrchestrationSpec]) -> Graph:
     return graph
 
 
-def _undo(each: Compensation) -> AgentNode:
-    return _agent(each, each.agent, UNDO + each.step, roots=GATHERED_STEPS)
+def _undo(each: Compensation) -> CallNode:
+    return _call(each, each.agent or each.tool, UNDO + each.step, roots=GATHERED_STEPS)
 
 
 def _nodes(spec: OrchestrationSpec) -> list[Node]:  # noqa: PLR0911
@@ -151,7 +152,7 @@ def _router(spec: Router) -> list[Node]:
     ways = [_run(step, name, default=default) for name, step in spec.routes.items()]
     if spec.otherwise:
         ways.append(_run(spec.otherwise, OTHERWISE, default=default))
-    first = [_agent(classifier, classifier.agent, CLASSIFY, ROUTER_NODE)] if classifier.agent else []
+    first = [_call(classifier, classifier.agent, CLASSIFY, ROUTER_NODE)] if classifier.agent else []
     return [*first, fork, *ways]
 
 
@@ -188,7 +189,7 @@ def _loop(spec: LoopUntil) -> list[Node]:
         result=BODY if judge.agent else None,
     )
     body = _run(spec.body, BODY, JUDGE if judge.agent else None, roots=GATHERED)
-    return [again, body, *([_agent(judge, judge.agent, JUDGE)] if judge.agent else [])]
+    return [again, body, *([_call(judge, judge.agent, JUDGE)] if judge.agent else [])]
 
 
 def _supervisor(spec: Supervisor) -> list[Node]:
@@ -267,7 +268,7 @@ def _graph(spec: GraphPattern) -> list[Node]:
 
 def _any(step: AnyStep, following: str | None) -> Node:
     """A step of whichever kind."""
-    if step.agent is not None or step.orchestration is not None:
+    if not step.is_wait:
         return _run(step, step.id, following, roots=GATHERED_STEPS)
     shown = compile_template(step.input, GATHERED_STEPS) if step.has_input else None
     if step.approval is not None:
@@ -295,11 +296,10 @@ def _run(
     *,
     roots: tuple[str, ...] = ("input", "steps"),
     default: Template | None = None,
-) -> AgentNode | SubrunNode:
+) -> CallNode | SubrunNode:
     """A step that runs something."""
     if step.orchestration is None:
-        agent = cast("str", step.agent)  # a step is either
-        return _agent(step, agent, node_id, following, roots=roots, default=default)
+        return _call(step, step.agent or step.tool, node_id, following, roots=roots, default=default)
     return SubrunNode(
         id=node_id,
         next=following,
@@ -309,20 +309,24 @@ def _run(
     )
 
 
-def _agent(
+def _call(
     work: Work,
-    agent: str,
+    called: str | ToolUse | None,
     node_id: str,
     following: str | None = None,
     *,
     roots: tuple[str, ...] = ("input", "steps"),
     default: Template | None = None,
-) -> AgentNode:
+) -> CallNode:
+    """A step that an agent does, named by its alias, or one of its tools."""
+    given = compile_template(work.input, roots) if work.has_input else default
+    retry, seconds = policy_of(work.retry), work.timeout
+    if isinstance(called, ToolUse):
+        return ToolNode(
+            id=node_id, next=following, agent=called.agent, tool=called.name, input=given, retry=retry,
+            timeout_seconds=seconds,
+        )  # fmt: skip
+    agent = cast("str", called)  # a step is one of them
     return AgentNode(
-        id=node_id,
-        next=following,
-        agent=agent,
-        input=compile_template(work.input, roots) if work.has_input else default,
-        retry=policy_of(work.retry),
-        timeout_seconds=work.timeout,
-    )
+        id=node_id, next=following, agent=agent, input=given, retry=retry, timeout_seconds=seconds
+    )  # fmt: skip

@@ -9,11 +9,10 @@ from typing import Any
 from execution.domain.documents import Json
 from execution.domain.expressions import ROOTS
 from execution.domain.nodes import (
+    CALLS,
     LEAVES,
     NODE_KINDS,
-    AgentNode,
     Edge,
-    Effects,
     GraphError,
     JoinMode,
     LoopNode,
@@ -54,7 +53,7 @@ class Graph:
     """Each node's `next`, for the interpreter's shortest way."""
 
     def __post_init__(self) -> None:
-        found = {node.agent for node in self.nodes.values() if isinstance(node, AgentNode)}
+        found = {node.agent for node in self.nodes.values() if isinstance(node, CALLS)}
         object.__setattr__(self, "aliases", tuple(sorted(found)))
         object.__setattr__(self, "following", {node.id: node.next for node in self.nodes.values()})
         object.__setattr__(self, "most_steps", _most_steps(self))
@@ -125,7 +124,7 @@ def require_sound(graph: Graph) -> None:
     for node in _walk(graph, graph.start, seen, depth=0, repeated=False):
         require_bounded(node)
     for step, node_id in graph.compensations:
-        if step not in seen or not isinstance(graph.nodes.get(node_id), AgentNode) or node_id in seen:
+        if step not in seen or not isinstance(graph.nodes.get(node_id), CALLS) or node_id in seen:
             raise GraphError(f"{node_id!r} is no step of its own that undoes {step!r}")
         seen.add(node_id)
     if unreached := sorted(set(graph.nodes) - seen):
@@ -161,7 +160,6 @@ _ENUMS: dict[str, Any] = {
     "on_branch_error": OnError,
     "item_error": OnError,
     "on_exhausted": OnError,
-    "effects": Effects,
 }
 
 

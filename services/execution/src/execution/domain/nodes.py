@@ -82,15 +82,16 @@ class AgentNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolNode:
-    """Calls one operation of a connector or tool server."""
+    """Calls one of the tools that an agent has, itself not asked; `input` is the tool's arguments."""
 
     kind: ClassVar = "tool"
     id: str
     next: str | None = None
+    agent: str
+    """The alias of the agent whose tool it is."""
     tool: str
-    operation: str
+    """What its server calls it."""
     input: Template | None = None
-    effects: Effects = Effects.WRITE
     retry: RetryPolicy | None = None
     timeout_seconds: float | None = None
 
@@ -203,13 +204,15 @@ class LoopNode:
     """Whether its body reads `history`: a list with `{step: output}` for each time round before."""
 
 
-Leaf: TypeAlias = AgentNode | ToolNode | WaitNode | SubrunNode
+CallNode: TypeAlias = AgentNode | ToolNode
+"""What a worker calls somebody for."""
+CALLS = (AgentNode, ToolNode)
+CALL_KINDS = tuple(kind.kind for kind in CALLS)
+Leaf: TypeAlias = CallNode | WaitNode | SubrunNode
 Container: TypeAlias = ParallelNode | MapNode | BranchNode | LoopNode
 Node: TypeAlias = Leaf | Container
-LEAVES = (AgentNode, ToolNode, WaitNode, SubrunNode)
-NODE_KINDS: dict[str, Any] = {
-    kind.kind: kind for kind in (AgentNode, ToolNode, ParallelNode, MapNode, BranchNode, LoopNode, WaitNode, SubrunNode)
-}
+LEAVES = (*CALLS, WaitNode, SubrunNode)
+NODE_KINDS: dict[str, Any] = {kind.kind: kind for kind in (*LEAVES, ParallelNode, MapNode, BranchNode, LoopNode)}
 
 
 def chains_of(node: Node) -> tuple[str, ...]:

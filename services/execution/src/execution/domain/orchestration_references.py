@@ -51,7 +51,8 @@ def _compensation_problems(spec: OrchestrationSpec, checks: Checks) -> Iterator[
         if each.step in seen or UNDO + each.step in names:
             yield (*at, "step"), "duplicate_id", f"the id {UNDO + each.step!r} is already taken"
         seen.add(each.step)
-        yield from checks.work(each, each.agent, at, names, ("previous",))
+        yield from checks.call(each, at)
+        yield from checks.given(each, at, names, ("previous",))
 
 
 def _steps_done_once(spec: OrchestrationSpec) -> list[str]:

@@ -18,7 +18,7 @@ from execution.domain.nodes import (
 )
 from execution.domain.runs import Limits
 from execution.domain.shapes import MAX_TOKENS, Alias, Duration, Name, NodeId, Retry, Shape, UsdMicros, Version
-from execution.domain.steps import AnyStep, ApprovalAsk, NamedStep, Rule, StepShape, Work
+from execution.domain.steps import AnyStep, ApprovalAsk, Compensation, NamedStep, Rule, StepShape, Work
 
 MAX_SEQUENCE = 200
 MAX_COMPENSATIONS = 50
@@ -84,13 +84,6 @@ class Join(Shape):
         if (self.mode == "quorum") != (self.quorum is not None):
             raise ValueError("quorum belongs to the mode quorum, which needs it")
         return self
-
-
-class Compensation(Work):
-    """An agent that undoes a step; without `in` it gets what that step gave."""
-
-    step: NodeId
-    agent: Alias
 
 
 class OnFailure(Shape):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from execution.domain.documents import Json, Path
 from execution.domain.expressions import CelExpression, ExpressionError, PathExpression, compile_expression
 from execution.domain.problems import NOT_SUPPORTED_YET
-from execution.domain.steps import AnyStep, ApprovalAsk, StepShape, Work
+from execution.domain.steps import AnyStep, ApprovalAsk, Compensation, StepShape, Work
 from execution.domain.templates import TemplateError, compile_template
 
 Found = tuple[Path, str, str]
@@ -32,7 +32,7 @@ class Checks(NamedTuple):
 
     def any(self, step: AnyStep, at: Path, earlier: Collection[str]) -> Iterator[Found]:
         """What is wrong with a step of whichever kind that may read these earlier ones, and what came before."""
-        if step.agent is not None or step.orchestration is not None:
+        if not step.is_wait:
             yield from self.runs(step, at)
             yield from self.given(step, at, earlier, ("previous",))
             return
@@ -63,11 +63,18 @@ class Checks(NamedTuple):
         if self.agents is not None and agent not in self.agents:
             yield at, "unknown_reference", f"no agent has the alias {agent!r}"
 
-    def runs(self, step: StepShape | AnyStep, at: Path) -> Iterator[Found]:
-        """The agent or orchestration that a step runs."""
-        name = step.orchestration
+    def call(self, step: StepShape | AnyStep | Compensation, at: Path) -> Iterator[Found]:
+        """The agent that a step runs, or whose tool it calls."""
         if step.agent is not None:
             yield from self.alias(step.agent, (*at, "agent"))
+        elif step.tool is not None:
+            yield from self.alias(step.tool.agent, (*at, "tool", "agent"))
+
+    def runs(self, step: StepShape | AnyStep, at: Path) -> Iterator[Found]:
+        """The agent or orchestration that a step runs, or the agent whose tool it calls."""
+        name = step.orchestration
+        if name is None:
+            yield from self.call(step, at)
         elif self.orchestrations is not None and name not in self.orchestrations:
             yield (*at, "orchestration"), "unknown_reference", f"no orchestration has the alias {name!r}"
 

@@ -1,4 +1,4 @@
-"""What the steps of an orchestration are made of: an agent or orchestration to run, or something to wait for."""
+"""What the steps of an orchestration are made of: an agent or orchestration to run, a tool, something to wait for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from execution.domain.nodes import DEFAULT_WAIT_SECONDS
 from execution.domain.shapes import Alias, Duration, NodeId, Retry, Shape, UserId
+from execution.domain.tools import ToolName
 
 MAX_APPROVERS = 50
 MAX_RULE_CHARACTERS = 400
@@ -15,8 +16,15 @@ MAX_RULE_CHARACTERS = 400
 Rule = Annotated[str, Field(min_length=1, max_length=MAX_RULE_CHARACTERS)]
 
 
+class ToolUse(Shape):
+    """One of the tools that an agent has, called by its server's name for it; the agent itself is not asked."""
+
+    agent: Alias
+    name: ToolName
+
+
 class Work(Shape):
-    """How an agent is run; without `in` it receives what came before it."""
+    """How an agent is run or a tool called; without `in` it receives what came before it."""
 
     input: Annotated[Any, Field(alias="in")] = None
     retry: Retry | None = None
@@ -29,15 +37,16 @@ class Work(Shape):
 
 
 class StepShape(Work):
-    """An agent to run, or another orchestration as a run of its own, whose output is the step's."""
+    """An agent to run, a tool to call, or another orchestration as a run of its own, whose output is the step's."""
 
     agent: Alias | None = None
+    tool: ToolUse | None = None
     orchestration: Alias | None = None
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.agent is None) == (self.orchestration is None):
-            raise ValueError("a step is either agent or orchestration")
+    def _one_of_them(self) -> Self:
+        if _given(self.agent, self.tool, self.orchestration) != 1:
+            raise ValueError("a step is exactly one of agent, tool, orchestration")
         _require_no_retry(self, self.orchestration)
         return self
 
@@ -46,6 +55,20 @@ class NamedStep(StepShape):
     """A step that others can refer to: `${steps.<id>.output}`."""
 
     id: NodeId
+
+
+class Compensation(Work):
+    """An agent or tool that undoes a step; without `in` it gets what that step gave."""
+
+    step: NodeId
+    agent: Alias | None = None
+    tool: ToolUse | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.agent is None) == (self.tool is None):
+            raise ValueError("a step is undone by either agent or tool")
+        return self
 
 
 class Approvers(Shape):
@@ -96,26 +119,35 @@ class SignalAsk(Shape):
 
 
 class AnyStep(Work):
-    """An agent or orchestration to run, or something to wait for."""
+    """An agent or orchestration to run, a tool to call, or something to wait for."""
 
     id: NodeId
     agent: Alias | None = None
+    tool: ToolUse | None = None
     orchestration: Alias | None = None
     approval: ApprovalAsk | None = None
     timer: TimerAsk | None = None
     signal: SignalAsk | None = None
 
+    @property
+    def is_wait(self) -> bool:
+        """Whether it waits for something, and runs nothing."""
+        return _given(self.approval, self.timer, self.signal) > 0
+
     @model_validator(mode="after")
     def _one_of_all(self) -> Self:
-        given = [self.agent, self.orchestration, self.approval, self.timer, self.signal]
-        if sum(part is not None for part in given) != 1:
-            raise ValueError("a step is exactly one of agent, orchestration, approval, timer, signal")
+        if _given(self.agent, self.tool, self.orchestration, self.approval, self.timer, self.signal) != 1:
+            raise ValueError("a step is exactly one of agent, tool, orchestration, approval, timer, signal")
         _require_no_retry(self, self.orchestration)
-        if self.agent is None and self.orchestration is None and {"retry", "timeout"} & self.model_fields_set:
+        if self.is_wait and {"retry", "timeout"} & self.model_fields_set:
             raise ValueError("retry and timeout belong to what is run")
         if self.timer is not None and self.has_input:
             raise ValueError("a timer gives on what came before it: it has no in")
         return self
+
+
+def _given(*parts: object) -> int:
+    return sum(part is not None for part in parts)
 
 
 def _require_no_retry(work: Work, orchestration: str | None) -> None:

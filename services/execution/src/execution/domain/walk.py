@@ -11,8 +11,8 @@ from execution.domain.expressions import ExpressionError
 from execution.domain.graph import Graph
 from execution.domain.nodes import (
     LEAVES,
-    AgentNode,
     BranchNode,
+    CallNode,
     Container,
     Edge,
     JoinMode,
@@ -116,7 +116,7 @@ class Walk:
 
     def undoing(self, node_id: str, output: Json) -> Ready:
         """The step that undoes one which gave this; without `in`, or where that has no value, it gets just that."""
-        node = cast("AgentNode", self.nodes[node_id])
+        node = cast("CallNode", self.nodes[node_id])
         self.steps.iteration, self.roots["previous"] = 0, output
         with suppress(ExpressionError):
             output = output if node.input is None else node.input.render(self.roots)

@@ -28,7 +28,7 @@ from execution.clients.agents import (
 )
 from execution.domain.agents import LlmAgent
 from execution.domain.documents import Json
-from execution.domain.nodes import AgentNode, Effects
+from execution.domain.nodes import Effects
 from execution.domain.prices import MAX_TOKENS_PER_CALL, PriceRow, UnknownPriceError
 from execution.domain.retries import DEFAULT_RETRY, RetryPolicy, should_retry
 from execution.domain.runs import OWN_CODES, StepStatus, Usage
@@ -161,12 +161,9 @@ class Attempts:
         self._agents, self._objects, self._rows = agents, objects, rows
         self._definitions, self._prices, self._texts = definitions, prices, texts
 
-    async def prepare(self, attempt: Attempt) -> None:
+    async def prepare(self, attempt: Attempt, agent: AgentVersion) -> None:
         """What the call may use at most, before it is made; fails the attempt where the step must not be tried."""
-        if not isinstance(attempt.ready.node, AgentNode) or attempt.agent is None:
-            attempt.fail(AgentErrorCode.NOT_SUPPORTED_YET, "Steps of this kind cannot be run yet.")
-            return
-        agent, content = attempt.agent, orjson.dumps(attempt.ready.input)
+        content = orjson.dumps(attempt.ready.input)
         attempt.effects = agent.spec.effects.value
         if problems := validate_input(agent.spec.input_schema, attempt.ready.input):
             where = problems[0].path or "its root"

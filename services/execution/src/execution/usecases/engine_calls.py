@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterable
+from typing import cast
 
 from chassis.clock import utc_now
+from execution.clients.agents import AgentErrorCode
 from execution.domain.graph import Graph, retry_of
-from execution.domain.nodes import AgentNode
+from execution.domain.nodes import CallNode
 from execution.domain.retries import RetryPolicy, retry_delay
 from execution.domain.runs import StepStatus, StopReason, Usage, cap_exceeded
 from execution.domain.walk import Ready, StepKey
 from execution.usecases.engine_attempts import LONGEST_CALL_SECONDS, Attempt
 from execution.usecases.engine_caps import Caps
-from execution.usecases.engine_definitions import DefinitionGoneError
+from execution.usecases.engine_definitions import DefinitionGoneError, UnknownToolError
 from execution.usecases.engine_progress import Progress
 from execution.usecases.engine_rows import ClaimedRun, RunWrite
 from execution.usecases.engine_workshop import Workshop
@@ -50,12 +52,13 @@ class Calls:
     async def prepare(self, graph: Graph, step: Ready, tokens_left: int | None) -> Attempt:
         """The next attempt at a step, with what its call may use; failed already where it must not be made."""
         key = StepKey(step.node.id, step.iteration)
-        agent, gone = None, False
-        if isinstance(step.node, AgentNode):
-            try:
-                agent = await self._shop.definitions.agent_of(self._run, step.node.agent)
-            except DefinitionGoneError:
-                gone = True
+        agent, fault = None, ("", "")
+        try:
+            agent = await self._shop.definitions.called_by(self._run, cast("CallNode", step.node))
+        except DefinitionGoneError:
+            fault = "definition_gone", "The agent's version is not there."
+        except UnknownToolError:
+            fault = AgentErrorCode.UNKNOWN_TOOL, "The agent's version names no such tool."
         said = getattr(step.node, "timeout_seconds", None) or graph.step_timeout_seconds
         wanted = [LONGEST_CALL_SECONDS, said]
         if agent is not None:  # its own word is a limit, what nobody has said is none
@@ -73,11 +76,11 @@ class Calls:
             policy=policy,
             lost=self._progress.lost[key],
         )
-        if gone:
-            attempt.fail("definition_gone", "The agent's version is not there.")
-        else:
-            await self._shop.attempts.prepare(attempt)
-        if agent is not None and attempt.error_code is None:
+        if agent is None:
+            attempt.fail(*fault)
+            return attempt
+        await self._shop.attempts.prepare(attempt, agent)
+        if attempt.error_code is None:
             over = cap_exceeded(agent.limits, Usage(), attempt.estimate)
             if over is not None:
                 attempt.fail(over.value, "The call could use more than the agent's limits allow.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from execution.domain.definitions import agent_of, orchestration_of
 from execution.domain.documents import Json
 from execution.domain.graph import Graph
 from execution.domain.model_choices import KeyUse, OneModel, may_receive
+from execution.domain.nodes import AgentNode, CallNode
 from execution.domain.retries import RetryPolicy
 from execution.domain.runs import Limits
 from execution.domain.shapes import policy_of
@@ -28,6 +29,7 @@ _AGENT = "select id, agent_id, semver, config, graph from agent_version where or
 _ORCHESTRATION = "select graph, config from orchestration_version where organization_id = $1 and id = $2"
 _CREDENTIAL = """select id, organization_id, provider, base_url, ciphertext, wrapped_key, kek_id from model_credential
 where organization_id = $1 and name = $2"""
+Key = TypeVar("Key")
 Kept = TypeVar("Kept")
 
 
@@ -60,6 +62,10 @@ class AgentVersion:
         return self.spec.model.in_turn if isinstance(self.spec, LlmAgent) else ()
 
 
+class UnknownToolError(Exception):
+    """The agent's version names no such tool."""
+
+
 class ChildVersion(NamedTuple):
     """A pinned revision of an orchestration that runs as a child."""
 
@@ -81,6 +87,7 @@ class Definitions:
         self._rows, self._keyring = rows, keyring
         self._orchestrations: OrderedDict[tuple[UUID, UUID], _Orchestration] = OrderedDict()
         self._agents: OrderedDict[tuple[UUID, UUID], AgentVersion] = OrderedDict()
+        self._tools: OrderedDict[tuple[UUID, UUID, str], AgentVersion] = OrderedDict()
 
     async def graph_of(self, run: ClaimedRun) -> Graph:
         """The graph the run follows; DefinitionGoneError when its version is not there."""
@@ -96,6 +103,11 @@ class Definitions:
         if pin is None:
             raise DefinitionGoneError
         return await self._agent(run.organization_id, UUID(pin["version_id"]))
+
+    async def called_by(self, run: ClaimedRun, node: CallNode) -> AgentVersion:
+        """What a step of this run calls; DefinitionGoneError or UnknownToolError when it is not there."""
+        agent = await self.agent_of(run, node.agent)
+        return agent if isinstance(node, AgentNode) else self._tool(run.organization_id, agent, node.tool)
 
     async def child_of(self, run: ClaimedRun, alias: str) -> ChildVersion:
         """The orchestration an alias stands for in this run; DefinitionGoneError when it is not there."""
@@ -132,6 +144,18 @@ class Definitions:
             _keep(self._orchestrations, key, found)
         return found
 
+    def _tool(self, organization_id: UUID, agent: AgentVersion, name: str) -> AgentVersion:
+        """The agent's version as one that is nothing but this tool of it."""
+        key = organization_id, agent.id, name
+        found = self._tools.get(key)
+        if found is None:
+            spec = agent.spec.tool_named(name)
+            if spec is None:
+                raise UnknownToolError
+            found = replace(agent, spec=spec, max_output_tokens=0)
+            _keep(self._tools, key, found)
+        return found
+
     async def _agent(self, organization_id: UUID, version_id: UUID) -> AgentVersion:
         key = organization_id, version_id
         version = self._agents.get(key)
@@ -150,7 +174,7 @@ class Definitions:
         return version
 
 
-def _keep(kept: OrderedDict[tuple[UUID, UUID], Kept], key: tuple[UUID, UUID], value: Kept) -> None:
+def _keep(kept: OrderedDict[Key, Kept], key: Key, value: Kept) -> None:
     kept[key] = value
     if len(kept) > KEPT:
         kept.popitem(last=False)

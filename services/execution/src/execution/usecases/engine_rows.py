@@ -99,7 +99,7 @@ _WRITE = f"""with item as (
     effects, agent_id, agent_version_id, agent_semver, status, input, input_ref, output, output_ref, error_code,
     error_message, will_retry, provider, model_name, price_version, input_tokens, output_tokens, cost_usd_micros,
     started_at, completed_at, copied_from, child, lease_until)
-  select s.*, case when s.status = 'waiting' and s.kind = 'agent'
+  select s.*, case when s.status = 'waiting' and s.kind in ('agent', 'tool')
     then now() + interval '{CALL_LEASE_SECONDS} s' end
   from unnest($21::uuid[], $22::smallint[], $23::uuid[], $24::bigint[], $25::text[], $26::integer[],
     $27::smallint[], $28::uuid[], $29::integer[], $30::text[], $31::text[], $32::uuid[], $33::uuid[], $34::text[],
@@ -113,8 +113,8 @@ _WRITE = f"""with item as (
     error_code = excluded.error_code, error_message = excluded.error_message, will_retry = excluded.will_retry,
     input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens,
     cost_usd_micros = excluded.cost_usd_micros, completed_at = excluded.completed_at, token = excluded.token,
-    child = case step.kind when 'agent' then excluded.child else step.child end, lease_until = excluded.lease_until,
-    provider = coalesce(nullif(excluded.provider, ''), step.provider),
+    child = case when step.kind in ('agent', 'tool') then excluded.child else step.child end,
+    lease_until = excluded.lease_until, provider = coalesce(nullif(excluded.provider, ''), step.provider),
     model_name = coalesce(nullif(excluded.model_name, ''), step.model_name),
     price_version = coalesce(nullif(excluded.price_version, ''), step.price_version),
     started_at = excluded.started_at, updated_at = now(), version = step.version + 1

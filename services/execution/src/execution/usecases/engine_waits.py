@@ -14,7 +14,7 @@ import orjson
 from chassis.clock import utc_now
 from chassis.errors import RefusalError
 from contracts.execution import ApprovalWanted
-from execution.domain.nodes import AgentNode, SubrunNode, Wait, WaitNode
+from execution.domain.nodes import CALL_KINDS, CALLS, SubrunNode, Wait, WaitNode
 from execution.domain.runs import StepStatus, WaitingFor
 from execution.domain.waits import EXPIRY_GRACE, WaitError, approval_digest, due_at, overdue
 from execution.domain.walk import Outcome, Ready, StepKey
@@ -85,7 +85,7 @@ class Waits:
 
     def detached(self) -> list[tuple[StepKey, StepRow]]:
         """The calls that others have under way for this run, and of which nobody has to say what became of them."""
-        calls = [(key, row) for key, row in self._begun.items() if row.kind == AgentNode.kind]
+        calls = [(key, row) for key, row in self._begun.items() if row.kind in CALL_KINDS]
         return [(key, row) for key, row in calls if key not in self.held or self.held[key].kind is WaitingFor.STEP]
 
     def close(self, write: RunWrite, *, tell: bool) -> None:
@@ -117,7 +117,7 @@ class Waits:
             if row is not None and key not in self.held:
                 if isinstance(step.node, SubrunNode):
                     self.hold(key, row, WaitingFor.CHILD)
-                elif isinstance(step.node, AgentNode):
+                elif isinstance(step.node, CALLS):
                     self.hold(key, row, WaitingFor.STEP)
             if not isinstance(step.node, WaitNode):
                 continue

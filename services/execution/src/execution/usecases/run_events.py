@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from execution.domain.nodes import AgentNode, SubrunNode
+from execution.domain.nodes import CALL_KINDS, SubrunNode
 from execution.domain.runs import FINAL, RunStatus, StepStatus, WaitingFor
 from execution.tables.runs import Run, Step
 from execution.usecases.hindrances import Hindrance
@@ -129,7 +129,7 @@ def _queued(run: Run, hindrance: Hindrance) -> WatchEvent:
 def _waiting_step(step: Step) -> dict[str, Any]:
     kind = WaitingFor.DECISION if step.status == StepStatus.NEEDS_DECISION else step.kind
     waiting = {"stepId": str(step.id), "stepName": step.node, "iteration": step.iteration, "waitsFor": kind}
-    if kind == AgentNode.kind:
+    if kind in CALL_KINDS:
         waiting["waitsFor"] = WaitingFor.STEP
     elif step.kind == SubrunNode.kind:
         waiting |= {"waitsFor": WaitingFor.CHILD, "childRunId": str(step.child_run_id or "")}

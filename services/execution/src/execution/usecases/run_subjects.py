@@ -11,6 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from chassis.errors import ConflictError, InvalidError, NotFoundError
 from chassis.uow import UnitOfWork
+from execution.domain.agents import McpAgent
 from execution.domain.compiler import SELF_ALIAS
 from execution.domain.definitions import agent_of, orchestration_of
 from execution.domain.flows import Flow, Groups, groups_of
@@ -165,6 +166,9 @@ def _agent(agent: Agent, version: AgentVersion, place: Workspace) -> Subject:
         detail = f"Version {version.semver} of this agent did not pass its security scan."
         raise ConflictError(detail, code="security_scan_failed")
     spec = agent_of(version.config)
+    if isinstance(spec, McpAgent) and spec.tool is None:
+        detail = "This agent has tools and does nothing by itself: name one of them in a step of an orchestration."
+        raise InvalidError(detail, code="only_tools")
     pin = {"agent_id": str(agent.id), "version_id": str(version.id), "semver": version.semver}
     model = getattr(getattr(spec, "model", None), "name", None)
     limits, pins = spec.limits.limits(), {SELF_ALIAS: pin}

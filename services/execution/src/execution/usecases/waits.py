@@ -11,7 +11,7 @@ from chassis.objects import Objects, keep_payload
 from chassis.uow import UnitOfWork
 from contracts.execution import StepCompleted, StepFailed
 from execution.domain.graph import Graph
-from execution.domain.nodes import AgentNode, Wait, WaitNode
+from execution.domain.nodes import CALL_KINDS, Wait, WaitNode
 from execution.domain.runs import RunStatus, StepStatus, WaitingFor
 from execution.tables.orchestrations import OrchestrationVersion
 from execution.tables.runs import Run, Step
@@ -19,9 +19,10 @@ from execution.usecases.steps import queue_again, steps_of_run
 
 Waiting = tuple[Step, WaitNode]
 # A call that goes on without its run has left: its attempt is one that failed.
-_CLOSE = """update step s set status = case s.kind when 'agent' then 'failed' else 'skipped' end,
-  error_code = case s.kind when 'agent' then $4 else s.error_code end, lease_until = null, completed_at = $3,
-  child = case s.kind when 'agent' then null else s.child end, updated_at = $3, version = s.version + 1
+_CLOSE = """update step s set status = case when s.kind in ('agent', 'tool') then 'failed' else 'skipped' end,
+  error_code = case when s.kind in ('agent', 'tool') then $4 else s.error_code end,
+  child = case when s.kind in ('agent', 'tool') then null else s.child end,
+  lease_until = null, completed_at = $3, updated_at = $3, version = s.version + 1
 from run r where s.organization_id = $1 and s.run_id = any($2::uuid[]) and s.status = 'waiting'
   and r.organization_id = s.organization_id and r.retention_class = s.retention_class and r.id = s.run_id
 returning s.run_id, r.workspace_id, r.created_by as owner_id, s.id as step_id, s.node, s.iteration, s.attempt, s.kind,
@@ -71,7 +72,7 @@ async def close_waits(uow: UnitOfWork, run_ids: Sequence[UUID], code: str) -> Co
     Returns how many calls of each run were, which are steps that its count does not know of yet.
     """
     rows = await uow.fetch(_CLOSE, uow.organization_id, run_ids, uow.now, code)
-    calls = [row for row in rows if row["kind"] == AgentNode.kind]
+    calls = [row for row in rows if row["kind"] in CALL_KINDS]
     for row in calls:
         uow.emit(StepFailed.model_validate(dict(row)))
     return Counter(row["run_id"] for row in calls)

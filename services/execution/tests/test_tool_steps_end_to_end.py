@@ -1,0 +1,132 @@
+"""Steps that call a tool, through the whole engine: whose, with which key, what it writes, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from services.execution.tests.model_stage import SECRET, Organization, World, make_world
+from services.execution.tests.scripted_mcp import Said
+
+from execution.clients.mcp_library import IDEMPOTENCY_KEY
+from remit_local.testing import Servers
+
+# One queue serves the whole broker: two engines at once, each with a database of its own, would take each other's runs.
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("engine queue")]
+SEARCH = '{id: find, tool: {agent: desk, name: search}, in: {q: "${input.q}"}}'
+
+
+@pytest.fixture(scope="module")
+async def shared(
+    servers: Servers, anyio_backend: object, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[World]:
+    async with make_world(servers, tmp_path_factory.mktemp("models")) as made:
+        yield made
+
+
+@pytest.fixture
+async def here(shared: World, anyio_backend: object) -> Organization:
+    """An organization with the key of the tools' server, where nothing has been asked yet."""
+    shared.forget()
+    made = await shared.organization()
+    await made.credential(name="desk", provider="mcp", base_url=shared.tools.url)
+    return made
+
+
+async def desk(here: Organization, more: str = "effects: read\n", name: str = "docs") -> dict[str, Any]:
+    """An agent that only lends its server's tools."""
+    server = f'server: {{url: "{here.world.tools.url}", credential: desk}}'
+    text = f"apiVersion: agent/v1\nkind: mcp\n{server}\ntools: [search, remove]\nretry: {{max: 2, base: 1ms}}\n{more}"
+    return await here.make("/v1/agents", {"name": name, "config_yaml": text})
+
+
+async def sequence(here: Organization, *steps: str, more: str = "", **agents: dict[str, Any]) -> dict[str, Any]:
+    listed = "".join(f"  - {step}\n" for step in steps)
+    text = f"apiVersion: orchestration/v1\npattern: sequential\nsteps:\n{listed}{more}"
+    ids = {alias: {"id": agent["id"]} for alias, agent in agents.items()}
+    return await here.make("/v1/orchestrations", {"name": "lookup", "config_yaml": text, "agent_ids": ids})
+
+
+async def test_a_step_calls_a_tool_of_an_agent_whose_model_is_not_asked(here: Organization) -> None:
+    tools = here.world.tools
+    source = f'{{mcp: {{url: "{tools.url}", credential: desk}}, tools: [search], effects: read}}'
+    agent = await here.agent(more=f"tools: [{source}]\nlimits: {{max_tokens: 20000}}\n")
+    await sequence(here, SEARCH, desk=agent)
+    tools.answers = [Said("", data={"found": "a page"})]
+    run = await here.run(orchestration="lookup")
+    assert (run["status"], run["output"], run["cost_usd_micros"]) == ("completed", {"found": "a page"}, 0), run
+    (step,) = await here.steps(run)
+    assert (step["kind"], step["effects"], step["agent_id"], step["model_name"]) == ("tool", "read", agent["id"], "")
+    (call,) = tools.calls
+    assert (call["name"], call["arguments"]) == ("search", {"q": "why"})
+    assert call["_meta"] == {IDEMPOTENCY_KEY: f"{run['id']}:find:0"}
+    assert here.world.model.requests == []
+    assert {headers["authorization"] for headers in tools.headers} == {f"Bearer {SECRET}"}
+    told = [fact for fact in await here.facts("step.completed") if fact["run_id"] == run["id"]]
+    assert [(fact["kind"], fact["agent_id"]) for fact in told] == [("tool", agent["id"])]
+    assert SECRET not in str([run, step, await here.facts()])
+
+
+async def test_what_a_tool_gives_goes_to_the_next_step_and_a_fault_is_tried_again(here: Organization) -> None:
+    again = '{id: again, tool: {agent: desk, name: search}, in: {q: "${steps.find.output.text}"}}'
+    await sequence(here, SEARCH, again, desk=await desk(here))
+    here.world.tools.answers = [Said("broke", is_error=True), Said("rivers"), Said("the sea")]
+    run = await here.run(orchestration="lookup")
+    assert (run["status"], run["output"]) == ("completed", {"text": "the sea"}), run
+    assert [step["error_code"] for step in await here.steps(run)] == ["tool_failed", None, None]
+    assert [call["arguments"] for call in here.world.tools.calls] == [{"q": "why"}, {"q": "why"}, {"q": "rivers"}]
+
+
+async def test_a_tool_that_the_agent_does_not_name_is_not_called(here: Organization) -> None:
+    await sequence(here, "{id: find, tool: {agent: desk, name: drop}}", desk=await desk(here))
+    run = await here.run(orchestration="lookup")
+    assert (run["status"], run["error_code"], here.world.tools.messages) == ("failed", "unknown_tool", []), run
+
+
+async def test_an_agent_that_only_lends_tools_does_nothing_by_itself(here: Organization) -> None:
+    lent = await desk(here)
+    answer = await here.client.post("/v1/runs", {"agent": "docs", "input": {}})
+    assert (answer.status, answer.json()["code"]) == (422, "only_tools"), answer.body
+    await sequence(here, "{id: find, agent: desk}", desk=lent)
+    run = await here.run(orchestration="lookup")
+    assert (run["status"], run["error_code"], here.world.tools.messages) == ("failed", "unknown_tool", []), run
+
+
+async def test_a_tool_that_writes_is_not_called_again_where_nobody_knows(here: Organization) -> None:
+    await sequence(here, SEARCH, desk=await desk(here, ""))
+    here.world.tools.answers = [Said(status=502), Said("found")]
+    run = await here.until(await here.start(orchestration="lookup"), "waiting")
+    assert run["waiting_for"] == "decision", run
+    (step,) = await here.steps(run)
+    assert (step["status"], step["kind"], step["effects"]) == ("needs_decision", "tool", "write")
+    body = {"outcome": "completed", "output": {"text": "it was there"}}
+    decided = await here.client.post(f"/v1/runs/{run['id']}/steps/{step['id']}/decide", body)
+    assert decided.status == 200, decided.body
+    ended = await here.until(run, "completed", "failed")
+    assert (ended["status"], ended["output"]) == ("completed", {"text": "it was there"})
+    assert len(here.world.tools.calls) == 1
+
+
+async def test_a_fork_does_not_write_again(here: Organization) -> None:
+    await sequence(here, SEARCH, desk=await desk(here, ""))
+    run = await here.run(orchestration="lookup")
+    forked = await here.client.post(f"/v1/runs/{run['id']}/fork", {"from_step": "find"})
+    assert forked.status == 202, forked.body
+    ended = await here.until(forked.json(), "completed", "failed")
+    assert (ended["status"], ended["output"]) == ("completed", {"text": "found it"})
+    assert len(here.world.tools.calls) == 1
+
+
+async def test_a_tool_undoes_what_had_completed(here: Organization) -> None:
+    undo = 'on_failure: {compensate: [{step: find, tool: {agent: desk, name: remove}, in: {id: "${input.q}"}}]}\n'
+    lost = "{id: drop, tool: {agent: desk, name: drop}}"
+    await sequence(here, SEARCH, lost, more=undo, desk=await desk(here))
+    run = await here.run(orchestration="lookup")
+    assert (run["status"], run["error_code"]) == ("failed", "unknown_tool")
+    assert [(call["name"], call["arguments"]) for call in here.world.tools.calls] == [
+        ("search", {"q": "why"}), ("remove", {"id": "why"}),
+    ]  # fmt: skip
+    assert [(step["node"], step["kind"]) for step in await here.steps(run)] == [
+        ("find", "tool"), ("drop", "tool"), ("undo_find", "tool"),
+    ]  # fmt: skip
