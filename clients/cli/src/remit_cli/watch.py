@@ -214,4 +214,5 @@ def step_line(
     wrong = f" [red]{escape(error)}[/]" if error else ""
     more = f"  [dim]{escape(note)}[/]" if note else ""
     mark = MARKS.get(status, "[dim]…[/]")
-    return f"{mark} [bold]{escape(name)}[/]{again}{wrong}  {tokens} tokens  {dollars(cost_usd_micros)}{more}"
+    used = f"  {tokens} tokens  {dollars(cost_usd_micros)}" if tokens or cost_usd_micros else ""
+    return f"{mark} [bold]{escape(name)}[/]{again}{wrong}{used}{more}"
