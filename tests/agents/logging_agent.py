@@ -9,6 +9,8 @@ in order; later calls are answered: `{"draft": [{"status": 500}, {"latency_ms": 
 of a list is what always happens. POSTing such an object to `/script` replaces it. What is answered depends on step and input alone: see `answer`.
 
 It is a language model too, at `<url>v1` in OpenAI's protocol: what it says depends on the prompt alone, see `completion`.
+And it is a server of tools, at `<url>mcp`: any tool does what the agent does, and its calls are lines of the log like the
+others, but that nobody tells it which attempt they are.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ import orjson
 from aiohttp import web
 
 _PR_SET_PDEATHSIG = 1
+IDEMPOTENCY_KEY = "remit/idempotency_key"
 HANG_SECONDS = 3600
 Script = Mapping[str, list[dict[str, Any]] | dict[str, Any]]
 
@@ -47,7 +50,7 @@ class Call:
     run_id: str
     step: str
     iteration: int
-    attempt: int
+    attempt: int | None
     input: Any
 
 
@@ -87,19 +90,44 @@ class LoggingAgent:
         app.router.add_post("/", self._do_step)
         app.router.add_post("/script", self._replace_script)
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_post("/mcp", self._speak)
         return app
 
     async def _do_step(self, request: web.Request) -> web.Response:
         body = orjson.loads(await request.read())
-        key = request.headers["Idempotency-Key"]
-        os.write(self._log, orjson.dumps({"at": time.time(), "key": key, **body}) + b"\n")
-        act = self._next_act(key, body["step"])
+        return await self._act(request.headers["Idempotency-Key"], body, answer(body["step"], body["input"]))
+
+    async def _speak(self, request: web.Request) -> web.Response:
+        """One message of the Model Context Protocol; of a tool's call the output that the agent gives as its data."""
+        message = orjson.loads(await request.read())
+        if "id" not in message:
+            return web.Response(status=202)
+        said: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
+        if message["method"] == "tools/call":
+            asked = message["params"]
+            key = asked["_meta"][IDEMPOTENCY_KEY]
+            run_id, step, iteration = key.split(":")
+            call = {"run_id": run_id, "step": step, "iteration": int(iteration), "attempt": None}
+            output = answer(step, asked["arguments"])["output"]
+            result = {"content": [], "structuredContent": output, "isError": False}
+            return await self._act(key, {**call, "input": asked["arguments"]}, {**said, "result": result})
+        if message["method"] == "initialize":
+            about = {"name": "logging agent", "version": "1"}
+            said["result"] = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": about}
+        else:
+            said["error"] = {"code": -32601, "message": "there is no such method"}
+        return web.json_response(said)
+
+    async def _act(self, key: str, call: dict[str, Any], said: dict[str, Any]) -> web.Response:
+        """Log the call, then do what the script says, else say this."""
+        os.write(self._log, orjson.dumps({"at": time.time(), "key": key, **call}) + b"\n")
+        act = self._next_act(key, call["step"])
         if act.get("hang"):
             await asyncio.sleep(HANG_SECONDS)
         await asyncio.sleep(act.get("latency_ms", 0) / 1000 or self._latency_seconds)
         if "status" in act:
             return web.json_response({"error": "as scripted"}, status=act["status"])
-        return web.Response(body=orjson.dumps(answer(body["step"], body["input"])), content_type="application/json")
+        return web.Response(body=orjson.dumps(said), content_type="application/json")
 
     async def _complete(self, request: web.Request) -> web.Response:
         """A chat completion; calls of models carry no key, so they are not in the log."""

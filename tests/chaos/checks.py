@@ -23,7 +23,7 @@ CHILDREN = """select s.run_id::text, s.node, s.iteration, s.status, count(c.id) 
 from step s left join run c on c.parent_run_id = s.run_id and c.parent_step_id = s.id
 where s.kind = 'subrun' group by s.run_id, s.node, s.iteration, s.status"""
 STEPS = """select run_id::text, node, iteration, attempt, status, effects, error_code, model_name, updated_at from step
-where kind = 'agent'"""
+where kind in ('agent', 'tool')"""
 DECIDED_RETRY = "decided_retry"
 FACTS = "select epoch, sequence, id from fact_log order by sequence"
 ENTRIES = "select producer, epoch, sequence, id from entry order by producer, sequence, id"

@@ -15,7 +15,7 @@ from execution.domain.compiler import compile_agent, compile_orchestration
 from execution.domain.definitions import parse_agent, parse_orchestration
 from execution.domain.graph import Graph
 from execution.domain.interpreter import Finished, next_work
-from execution.domain.nodes import AgentNode, SubrunNode, Wait, WaitNode
+from execution.domain.nodes import SubrunNode, Wait, WaitNode
 from execution.domain.runs import RunStatus, StepStatus
 from execution.domain.schemas import validate_input
 from execution.domain.walk import Outcome, Ready, StepKey
@@ -28,11 +28,14 @@ PICKY = {
 """About three of eight answers do not fit: those steps fail, the same ones however often they are asked."""
 
 _HTTP = "apiVersion: agent/v1\nkind: http\nhttp: {url: 'URL', timeout: 60s}\n"
+_MCP = "apiVersion: agent/v1\nkind: mcp\nserver: {url: 'URLmcp'}\nlimits: {timeout: 60s}\n"
 AGENTS = {
     "worker": _HTTP,
     "checker": _HTTP + f"retry: {{max: 1}}\noutput_schema: {orjson.dumps(PICKY).decode()}\n",
     "thinker": "apiVersion: agent/v1\nkind: llm\nmodel: {provider: embedded, max_output_tokens: 64}\n",
     "payer": _HTTP + "effects: write\n",
+    "shelf": _MCP + "tools: [look]\neffects: read\n",
+    "desk": _MCP + "tools: [take]\n",
 }
 PAYLOAD = {"text": "as agreed"}
 """What every signal says."""
@@ -98,6 +101,14 @@ steps:
   - {id: pay, agent: payer, in: {text: "${steps.draft.output.text}"}}
   - {id: book, agent: worker, in: {paid: "${steps.pay.output.text}"}}
 """,
+    "tools": """
+pattern: sequential
+steps:
+  - {id: look, tool: {agent: shelf, name: look}, in: {topic: "${input.topic}"}}
+  - {id: take, tool: {agent: desk, name: take}, in: {text: "${steps.look.output.text}"}}
+  - {id: look_slowly, tool: {agent: shelf, name: look}, in: {text: "${steps.take.output.text}"}}
+  - {id: book, agent: worker}
+""",
     "approved": """
 pattern: approval
 before: {agent: payer}
@@ -149,7 +160,7 @@ edges:
   - {from: beside, to: sum}
 """,
 }
-SLOWLY = {"slowly": {"latency_ms": 2500}, "pay_slowly": {"latency_ms": 2500}}
+SLOWLY = {step: {"latency_ms": 2500} for step in ("slowly", "pay_slowly", "look_slowly")}
 """Steps that go on without their run, by the agent's clock; `DETACH_SECONDS` is when."""
 DETACH_SECONDS = 1.0
 ALONE = "worker"
@@ -219,7 +230,6 @@ def _outcome(ready: Ready, alone: str | None) -> Outcome:
         if child.status == RunStatus.COMPLETED:
             return Outcome(StepStatus.COMPLETED, child.output)
         return Outcome(StepStatus.FAILED, None, f"child_{child.status}")
-    assert isinstance(ready.node, AgentNode)
     agent = alone or ready.node.agent
     if agent == "thinker":
         return Outcome(StepStatus.COMPLETED, {"text": completion(prompt_of(ready.input))})
