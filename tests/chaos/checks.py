@@ -22,9 +22,11 @@ CHILDREN = """select s.run_id::text, s.node, s.iteration, s.status, count(c.id) 
   count(*) filter (where c.status = 'completed' and c.output = s.output) as told
 from step s left join run c on c.parent_run_id = s.run_id and c.parent_step_id = s.id
 where s.kind = 'subrun' group by s.run_id, s.node, s.iteration, s.status"""
-STEPS = """select run_id::text, node, iteration, attempt, status, effects, error_code, model_name, updated_at from step
-where kind in ('agent', 'tool')"""
-DECIDED_RETRY = "decided_retry"
+STEPS = """select run_id::text, node, iteration, attempt, kind, status, effects, error_code, model_name, updated_at
+from step where kind in ('agent', 'tool')"""
+UNMADE = {("agent", "decided_retry"), ("tool", "decided_retry"), ("tool", "worker_lost")}
+"""Attempts that may have ended without their call: a person saw that it was never made; or their worker was lost with
+the tool's session open, in which no call had been made."""
 FACTS = "select epoch, sequence, id from fact_log order by sequence"
 ENTRIES = "select producer, epoch, sequence, id from entry order by producer, sequence, id"
 LEAVES = """select organization_id, count(*) as entries, count(distinct leaf_index) as leaves, max(leaf_index) as last,
@@ -86,7 +88,7 @@ async def check_calls(platform: Platform, calls: Sequence[Call]) -> list[str]:
         if row["model_name"] or row["status"] not in ("completed", "failed"):
             continue
         key = f"{row['run_id']}:{row['node']}:{row['iteration']}"
-        attempts[key] += row["error_code"] != DECIDED_RETRY  # a person saw that this one's call was never made
+        attempts[key] += (row["kind"], row["error_code"]) not in UNMADE
         ended[key] = max(row["updated_at"], ended.get(key, row["updated_at"]))
         if row["effects"] == "write":
             writes.add(key)

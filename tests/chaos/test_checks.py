@@ -93,8 +93,8 @@ def call(key: str, seconds_after: float) -> Call:
 
 async def test_calls_for_a_step_that_is_stored_are_found() -> None:
     step = {
-        "run_id": "r", "node": "s", "iteration": 0, "attempt": 1, "status": "completed", "model_name": "",
-        "effects": "read", "error_code": None, "updated_at": ENDED,
+        "run_id": "r", "node": "s", "iteration": 0, "attempt": 1, "kind": "agent", "status": "completed",
+        "model_name": "", "effects": "read", "error_code": None, "updated_at": ENDED,
     }  # fmt: skip
 
     async def found(steps: list[Any], *calls: Call) -> list[str]:
@@ -105,8 +105,11 @@ async def test_calls_for_a_step_that_is_stored_are_found() -> None:
     assert "has no step" in (await found([], call("r:s:0", -1)))[0]
     again = step | {"attempt": 2}
     assert "without its calls" in (await found([step, again], call("r:s:0", -1)))[0]
-    never = step | {"status": "failed", "error_code": checks.DECIDED_RETRY}
+    never = step | {"status": "failed", "error_code": "decided_retry"}
     assert await found([never, again], call("r:s:0", -1)) == []
+    lost = step | {"status": "failed", "error_code": "worker_lost"}
+    assert "without its calls" in (await found([lost, again], call("r:s:0", -1)))[0]
+    assert await found([lost | {"kind": "tool"}, again | {"kind": "tool"}], call("r:s:0", -1)) == []
     write = step | {"effects": "write"}
     assert await found([write], call("r:s:0", -1)) == []
     assert "was done 2 times" in (await found([write], call("r:s:0", -2), call("r:s:0", -1)))[0]
