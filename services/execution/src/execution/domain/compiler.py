@@ -1,14 +1,11 @@
-"""Definitions to graphs."""
+"""Definitions to graphs, pattern by pattern; their steps to nodes is in `step_nodes.py`."""
 
 from __future__ import annotations
-
-from typing import cast
 
 from execution.domain.agents import AgentSpec
 from execution.domain.definitions import Definition
 from execution.domain.graph import Graph, require_sound
 from execution.domain.nodes import (
-    MAX_WAIT_SECONDS,
     AgentNode,
     BranchNode,
     CallNode,
@@ -19,10 +16,6 @@ from execution.domain.nodes import (
     Node,
     OnError,
     ParallelNode,
-    SubrunNode,
-    ToolNode,
-    Wait,
-    WaitNode,
 )
 from execution.domain.orchestrations import (
     ACT,
@@ -49,20 +42,18 @@ from execution.domain.orchestrations import (
 )
 from execution.domain.ordering import in_order
 from execution.domain.shapes import policy_of
-from execution.domain.steps import AnyStep, ApprovalAsk, Compensation, SignalAsk, StepShape, ToolUse, Work
+from execution.domain.step_nodes import GATHERED_STEPS, any_node, approval_node, call_node, run_node
+from execution.domain.steps import Compensation
 from execution.domain.templates import Template, compile_template
 
 AGENT_NODE = "agent"
 SELF_ALIAS = "self"
 PARALLEL_NODE, ROUTER_NODE, MAP_NODE, LOOP_NODE, GRAPH_NODE = "$parallel", "$router", "$map", "$loop", "$graph"
 WHOLE_INPUT = "${input}"
-GATHERED_STEPS = ("input", "steps", "previous")
 GATHERED = ("input", "previous")
 """What a step reads that has no single step before it: all outputs of a map, or its own last one."""
 _DONE_BY_AGENT = f"has(steps.{JUDGE}.output.done) && steps.{JUDGE}.output.done == true"
 _ROUTE_OF_AGENT = f'has(steps.{CLASSIFY}.output.route) ? steps.{CLASSIFY}.output.route : ""'
-
-
 _SUPERVISED = f"steps.{SUPERVISE}.output"
 _IS_DONE = f"has({_SUPERVISED}.done) && {_SUPERVISED}.done == true"
 _WORKER = f'(has({_SUPERVISED}.worker) ? {_SUPERVISED}.worker : "")'
@@ -96,7 +87,7 @@ def compile_orchestration(definition: Definition[OrchestrationSpec]) -> Graph:
 
 
 def _undo(each: Compensation) -> CallNode:
-    return _call(each, each.agent or each.tool, UNDO + each.step, roots=GATHERED_STEPS)
+    return call_node(each, each.agent or each.tool, UNDO + each.step, roots=GATHERED_STEPS)
 
 
 def _nodes(spec: OrchestrationSpec) -> list[Node]:  # noqa: PLR0911
@@ -124,7 +115,7 @@ def _nodes(spec: OrchestrationSpec) -> list[Node]:  # noqa: PLR0911
 
 def _sequence(spec: Sequential) -> list[Node]:
     following = [*(step.id for step in spec.steps[1:]), None]
-    return [_any(step, after) for step, after in zip(spec.steps, following, strict=True)]
+    return [any_node(step, after) for step, after in zip(spec.steps, following, strict=True)]
 
 
 def _parallel(spec: Parallel) -> list[Node]:
@@ -136,8 +127,8 @@ def _parallel(spec: Parallel) -> list[Node]:
         quorum=spec.join.quorum or 0,
         on_branch_error=OnError(spec.join.on_branch_error),
     )
-    branches = [_run(branch, branch.id) for branch in spec.branches]
-    return [fork, *branches, *([_run(spec.merge, MERGE)] if spec.merge else [])]
+    branches = [run_node(branch, branch.id) for branch in spec.branches]
+    return [fork, *branches, *([run_node(spec.merge, MERGE)] if spec.merge else [])]
 
 
 def _router(spec: Router) -> list[Node]:
@@ -149,10 +140,10 @@ def _router(spec: Router) -> list[Node]:
     )
     # Behind a classifier's agent, what came before is its word; what is to be routed is the run's input.
     default = compile_template(WHOLE_INPUT) if classifier.agent else None
-    ways = [_run(step, name, default=default) for name, step in spec.routes.items()]
+    ways = [run_node(step, name, default=default) for name, step in spec.routes.items()]
     if spec.otherwise:
-        ways.append(_run(spec.otherwise, OTHERWISE, default=default))
-    first = [_call(classifier, classifier.agent, CLASSIFY, ROUTER_NODE)] if classifier.agent else []
+        ways.append(run_node(spec.otherwise, OTHERWISE, default=default))
+    first = [call_node(classifier, classifier.agent, CLASSIFY, ROUTER_NODE)] if classifier.agent else []
     return [*first, fork, *ways]
 
 
@@ -174,8 +165,8 @@ def _map_reduce(spec: MapReduce) -> list[Node]:
         max_items=spec.max_items,
         item_error=OnError(spec.item_error),
     )
-    body = _run(spec.map, MAP, roots=("input", spec.item_name))
-    return [each, body, *([_run(spec.reduce, REDUCE, roots=GATHERED)] if spec.reduce else [])]
+    body = run_node(spec.map, MAP, roots=("input", spec.item_name))
+    return [each, body, *([run_node(spec.reduce, REDUCE, roots=GATHERED)] if spec.reduce else [])]
 
 
 def _loop(spec: LoopUntil) -> list[Node]:
@@ -188,8 +179,8 @@ def _loop(spec: LoopUntil) -> list[Node]:
         on_exhausted=OnError.FAIL if spec.on_exhausted == "fail" else OnError.SKIP,
         result=BODY if judge.agent else None,
     )
-    body = _run(spec.body, BODY, JUDGE if judge.agent else None, roots=GATHERED)
-    return [again, body, *([_call(judge, judge.agent, JUDGE)] if judge.agent else [])]
+    body = run_node(spec.body, BODY, JUDGE if judge.agent else None, roots=GATHERED)
+    return [again, body, *([call_node(judge, judge.agent, JUDGE)] if judge.agent else [])]
 
 
 def _supervisor(spec: Supervisor) -> list[Node]:
@@ -237,21 +228,8 @@ def _is_next(spec: Handoff, name: str) -> Template:
 
 
 def _approval(spec: Approval) -> list[Node]:
-    ask = _ask(APPROVE, ACT, spec)
-    return [ask, _run(spec.before, ACT, default=compile_template(WHOLE_INPUT))]
-
-
-def _ask(node_id: str, following: str | None, ask: ApprovalAsk, shown: Template | None = None) -> WaitNode:
-    bound = {name: f"${{input.{name}}}" for name in ask.bind}
-    return WaitNode(
-        id=node_id,
-        next=following,
-        wait=Wait.APPROVAL,
-        input=shown or compile_template(bound, ("input",)),
-        timeout_seconds=ask.expires,
-        approvers=ask.approvers.names(),
-        on_refusal=OnError.SKIP if ask.on_reject == "continue" else OnError.FAIL,
-    )
+    ask = approval_node(APPROVE, ACT, spec)
+    return [ask, run_node(spec.before, ACT, default=compile_template(WHOLE_INPUT))]
 
 
 def _graph(spec: GraphPattern) -> list[Node]:
@@ -260,73 +238,7 @@ def _graph(spec: GraphPattern) -> list[Node]:
         for edge in spec.edges
     )
     if len(spec.nodes) == 1:
-        return [_any(spec.nodes[0], None)]
+        return [any_node(spec.nodes[0], None)]
     order = in_order([node.id for node in spec.nodes], [(edge.source, edge.target) for edge in edges])
     whole = ParallelNode(id=GRAPH_NODE, branches=tuple(order), edges=edges)
-    return [whole, *(_any(node, None) for node in spec.nodes)]
-
-
-def _any(step: AnyStep, following: str | None) -> Node:
-    """A step of whichever kind."""
-    if not step.is_wait:
-        return _run(step, step.id, following, roots=GATHERED_STEPS)
-    shown = compile_template(step.input, GATHERED_STEPS) if step.has_input else None
-    if step.approval is not None:
-        return _ask(step.id, following, step.approval, shown)
-    if step.timer is not None:
-        until = compile_template(step.timer.until, GATHERED_STEPS) if step.timer.until else None
-        seconds = step.timer.duration or MAX_WAIT_SECONDS
-        return WaitNode(id=step.id, next=following, wait=Wait.TIMER, until=until, timeout_seconds=seconds)
-    signal = cast("SignalAsk", step.signal)  # a step is exactly one of all
-    return WaitNode(
-        id=step.id,
-        next=following,
-        wait=Wait.SIGNAL,
-        input=shown,
-        signal=signal.name,
-        timeout_seconds=signal.timeout,
-        on_refusal=OnError.SKIP if signal.on_timeout == "continue" else OnError.FAIL,
-    )
-
-
-def _run(
-    step: StepShape | AnyStep,
-    node_id: str,
-    following: str | None = None,
-    *,
-    roots: tuple[str, ...] = ("input", "steps"),
-    default: Template | None = None,
-) -> CallNode | SubrunNode:
-    """A step that runs something."""
-    if step.orchestration is None:
-        return _call(step, step.agent or step.tool, node_id, following, roots=roots, default=default)
-    return SubrunNode(
-        id=node_id,
-        next=following,
-        orchestration=step.orchestration,
-        input=compile_template(step.input, roots) if step.has_input else default,
-        timeout_seconds=step.timeout,
-    )
-
-
-def _call(
-    work: Work,
-    called: str | ToolUse | None,
-    node_id: str,
-    following: str | None = None,
-    *,
-    roots: tuple[str, ...] = ("input", "steps"),
-    default: Template | None = None,
-) -> CallNode:
-    """A step that an agent does, named by its alias, or one of its tools."""
-    given = compile_template(work.input, roots) if work.has_input else default
-    retry, seconds = policy_of(work.retry), work.timeout
-    if isinstance(called, ToolUse):
-        return ToolNode(
-            id=node_id, next=following, agent=called.agent, tool=called.name, input=given, retry=retry,
-            timeout_seconds=seconds,
-        )  # fmt: skip
-    agent = cast("str", called)  # a step is one of them
-    return AgentNode(
-        id=node_id, next=following, agent=agent, input=given, retry=retry, timeout_seconds=seconds
-    )  # fmt: skip
+    return [whole, *(any_node(node, None) for node in spec.nodes)]

@@ -22,7 +22,7 @@ from chassis.telemetry import logger
 from execution.clients.dispatch import Dispatch, Line
 from execution.tables.kill_switches import KILLED
 from execution.usecases.engine_loop import Addresses, addresses_of
-from execution.usecases.engine_rows import FEW, KEYED_PLANS
+from execution.usecases.engine_statements import FEW, KEYED_PLANS
 from execution.usecases.flow_admission import DUE, Net, enter_groups, free_groups
 from execution.usecases.wake_ups import ENDED, QUEUED
 from spine.stream import keep_running

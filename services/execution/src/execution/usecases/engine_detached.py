@@ -21,7 +21,8 @@ from chassis.uow import Units
 from execution.domain.runs import StepStatus
 from execution.usecases.detached_steps import end_detached
 from execution.usecases.engine_attempts import Attempt
-from execution.usecases.engine_rows import CALL_LEASE_SECONDS, Rows
+from execution.usecases.engine_rows import Rows
+from execution.usecases.engine_statements import CALL_LEASE_SECONDS
 from execution.usecases.wake_ups import QUEUED
 
 PULSE_SECONDS = 0.4

@@ -25,8 +25,9 @@ from execution.usecases.engine_batches import LANES, Batches
 from execution.usecases.engine_definitions import Definitions
 from execution.usecases.engine_detached import DetachedCalls
 from execution.usecases.engine_prices import Prices
-from execution.usecases.engine_rows import FEW, KEYED_PLANS, LEASE_SECONDS, Rows, RunWrite, is_gone
+from execution.usecases.engine_rows import Rows, RunWrite, is_gone
 from execution.usecases.engine_runs import RunInHand
+from execution.usecases.engine_statements import FEW, KEYED_PLANS, LEASE_SECONDS
 from execution.usecases.engine_workshop import Workshop
 from execution.usecases.engine_writing import LostRunError
 from execution.usecases.run_texts import TextSource

@@ -16,7 +16,7 @@ from uuid import UUID
 from execution.domain.flows import Groups, Pace, Rate
 from execution.tables.kill_switches import KILLED
 from execution.tables.runs import OPEN
-from execution.usecases.engine_rows import FEW
+from execution.usecases.engine_statements import FEW
 
 CHANGES = 5_000
 """Ends of runs that are taken up in one go."""
