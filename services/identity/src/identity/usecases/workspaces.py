@@ -13,6 +13,7 @@ from chassis.ids import new_id
 from chassis.uow import UnitOfWork
 from contracts.identity import WorkspaceCreated, WorkspaceDeleted, WorkspaceUpdated
 from identity.domain.promotions import require_no_cycle
+from identity.domain.workspaces import WorkspaceStatus
 from identity.tables.workspaces import Workspace
 from identity.usecases.own_organization import lock_organization
 from resources.listing import Resource, counter, lister
@@ -23,6 +24,7 @@ MAX_WORKSPACES = 100
 DEFAULT_NAME = "development"
 DEFAULTS: Mapping[str, Any] = {
     "description": "",
+    "status": WorkspaceStatus.ACTIVE,
     "max_agents": 100,
     "max_concurrent_executions": 64,
     "promotion_from": None,
@@ -34,7 +36,11 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 WORKSPACES = Resource(
-    Workspace, filters=("name", "environment_type", "created_at"), sorts=("created_at", "name"), search=("name",)
+    Workspace,
+    filters=("name", "environment_type", "status", "created_at"),
+    sorts=("created_at", "name"),
+    search=("name",),
+    words={"status": WorkspaceStatus},
 )
 list_workspaces = lister(WORKSPACES)
 count_workspaces = counter(WORKSPACES)
@@ -93,7 +99,7 @@ async def update_workspace(
 async def update_workspace_limits(
     uow: UnitOfWork, workspace_id: UUID, *, expected_version: int | None, changes: Mapping[str, Any]
 ) -> Workspace:
-    """Change only how much may be made and run in a workspace, as those who operate it may."""
+    """Change only how much may be made and run in a workspace, or drain it, as those who operate it may."""
     return await update_workspace(uow, workspace_id, expected_version=expected_version, changes=changes)
 
 
