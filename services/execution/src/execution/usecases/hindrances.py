@@ -12,6 +12,7 @@ from chassis.objects import Objects, read_payload
 from chassis.uow import UnitOfWork
 from execution.domain.flows import Concurrency, Flow, Rate, key_of, shown_key
 from execution.domain.runs import RunStatus
+from execution.domain.workspaces import WorkspaceStatus
 from execution.tables.kill_switches import KILLED
 from execution.tables.runs import OPEN, Run
 
@@ -80,7 +81,7 @@ async def find_hindrance(uow: UnitOfWork, run: Run, objects: Objects) -> Hindran
     if not rows:
         return None
     row = rows[0]
-    found = _of_place(row) or _of_flow(run, row)
+    found = _of_place(run, row) or _of_flow(run, row)
     if found is None:
         return Hindrance("turn")
     if found.reason not in ("concurrency", "rate") or "input" in uow.permit.masked:
@@ -95,11 +96,12 @@ def told_of(hindrance: Hindrance | None) -> dict[str, Any] | None:
     return None if hindrance is None else hindrance.told()
 
 
-def _of_place(row: Any) -> Hindrance | None:
+def _of_place(run: Run, row: Any) -> Hindrance | None:
     if row["organization_status"] in ("suspended", "deleted"):
         return Hindrance(f"organization {row['organization_status']}")
-    if row["workspace_status"] not in (None, "active"):
-        return Hindrance(f"workspace {row['workspace_status']}")
+    status = row["workspace_status"]
+    if status not in (None, WorkspaceStatus.ACTIVE) and not (status == WorkspaceStatus.DRAINING and run.has_begun):
+        return Hindrance(f"workspace {status}")
     if row["is_killed"]:
         return Hindrance("kill switch")
     return None

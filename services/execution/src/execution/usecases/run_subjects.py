@@ -18,6 +18,7 @@ from execution.domain.kills import Engaged, KillScope, require_not_killed
 from execution.domain.revisions import CURRENT
 from execution.domain.runs import Limits
 from execution.domain.schemas import validate_input
+from execution.domain.workspaces import STANDING
 from execution.tables.agents import Agent, AgentVersion
 from execution.tables.kill_switches import KillSwitch
 from execution.tables.orchestrations import Orchestration, OrchestrationVersion
@@ -152,7 +153,7 @@ async def _load(  # noqa: PLR0917  (which tables, and what is looked for in them
     thing, revision, workspace, switches = found[0]
     if thing.status != "active":
         raise ConflictError(f"The {noun} {thing.name!r} is {thing.status}: only active ones run.", code="not_active")
-    if workspace is None or workspace.status != "active":
+    if workspace is None or workspace.status not in STANDING:
         raise ConflictError("The workspace of this is gone: nothing may be made or run in it.", code="workspace_gone")
     if revision is None:
         raise NotFoundError(f"There is no version {semver!s:.80} of the {noun} {thing.name!r}.")

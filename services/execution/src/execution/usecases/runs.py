@@ -22,6 +22,7 @@ from execution.domain.runs import (
     WaitingFor,
     require_transition,
 )
+from execution.domain.workspaces import require_taking_runs
 from execution.tables.runs import Run
 from execution.usecases.idempotency import find_earlier_run, remember_run, request_digest
 from execution.usecases.run_gates import ask_approval
@@ -95,7 +96,12 @@ async def start_run(
 
 
 async def prepare_run(uow: UnitOfWork, subject: Subject, request: RunRequest, *, rules: Rules, objects: Objects) -> Run:
-    """The row of a run that may be queued, still to be added; only a large input is stored already."""
+    """The row of a run that may be queued, still to be added; only a large input is stored already.
+
+    ConflictError `workspace_draining` for any but a child: that is a part of what has begun.
+    """
+    if request.trigger_type != "child":
+        require_taking_runs(subject.workspace.name, subject.workspace.status)
     check_input(subject, request.input)
     run_id, decision_id = new_id(), new_id()
     decision = decide_run(uow, subject, rules, request.trigger_type, depth=request.depth)
