@@ -12,7 +12,6 @@ from chassis.objects import Objects, read_payload
 from chassis.uow import UnitOfWork
 from execution.domain.flows import Concurrency, Flow, Rate, key_of, shown_key
 from execution.domain.runs import RunStatus
-from execution.domain.workspaces import WorkspaceStatus
 from execution.tables.kill_switches import KILLED
 from execution.tables.runs import OPEN, Run
 
@@ -100,7 +99,7 @@ def _of_place(run: Run, row: Any) -> Hindrance | None:
     if row["organization_status"] in ("suspended", "deleted"):
         return Hindrance(f"organization {row['organization_status']}")
     status = row["workspace_status"]
-    if status not in (None, WorkspaceStatus.ACTIVE) and not (status == WorkspaceStatus.DRAINING and run.has_begun):
+    if status not in (None, "active") and not (status == "draining" and run.has_begun):
         return Hindrance(f"workspace {status}")
     if row["is_killed"]:
         return Hindrance("kill switch")

@@ -18,13 +18,12 @@ from execution.domain.kills import Engaged, KillScope, require_not_killed
 from execution.domain.revisions import CURRENT
 from execution.domain.runs import Limits
 from execution.domain.schemas import validate_input
-from execution.domain.workspaces import STANDING
 from execution.tables.agents import Agent, AgentVersion
 from execution.tables.kill_switches import KillSwitch
 from execution.tables.orchestrations import Orchestration, OrchestrationVersion
 from execution.tables.workspaces import Workspace
 from execution.usecases.orchestration_references import pin_references
-from execution.usecases.workspaces import as_id, find_workspace
+from execution.usecases.workspaces import STANDING, as_id, find_workspace
 
 Kind = Literal["agent", "orchestration"]
 R = TypeVar("R", Agent, Orchestration)

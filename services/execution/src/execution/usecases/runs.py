@@ -22,14 +22,13 @@ from execution.domain.runs import (
     WaitingFor,
     require_transition,
 )
-from execution.domain.workspaces import require_taking_runs
 from execution.tables.runs import Run
 from execution.usecases.idempotency import find_earlier_run, remember_run, request_digest
 from execution.usecases.run_gates import ask_approval
 from execution.usecases.run_subjects import Kind, Subject, check_input, find_subject
 from execution.usecases.subscriptions import count_run
 from execution.usecases.waits import close_waits
-from execution.usecases.workspaces import retention_class
+from execution.usecases.workspaces import require_taking_runs, retention_class
 from pdp.request import Decision, RunContext
 from resources.listing import Resource, counter, lister
 
@@ -101,7 +100,7 @@ async def prepare_run(uow: UnitOfWork, subject: Subject, request: RunRequest, *,
     ConflictError `workspace_draining` for any but a child: that is a part of what has begun.
     """
     if request.trigger_type != "child":
-        require_taking_runs(subject.workspace.name, subject.workspace.status)
+        require_taking_runs(subject.workspace)
     check_input(subject, request.input)
     run_id, decision_id = new_id(), new_id()
     decision = decide_run(uow, subject, rules, request.trigger_type, depth=request.depth)

@@ -10,12 +10,13 @@ from chassis.errors import ConflictError, InvalidError, NotFoundError, not_yet_k
 from chassis.ids import id_age_seconds
 from chassis.uow import UnitOfWork
 from contracts.identity import WorkspaceState
-from execution.domain.workspaces import STANDING
 from execution.tables.runs import RETENTION_CLASSES
 from execution.tables.workspaces import Workspace
 from spine.facts import project
 
 YOUNG_SECONDS = 10
+STANDING = ("active", "draining")
+"""In these something may be made, changed and read."""
 KEPT = {
     "name", "environment_type", "gateway_id", "max_agents", "max_concurrent_executions", "promotion_from",
     "requires_approval", "required_approvers", "pii_allowed", "encryption_required", "retention_days",
@@ -53,6 +54,15 @@ async def require_workspace(uow: UnitOfWork, workspace_id: UUID) -> Workspace:
     if found is None or found.status not in STANDING:
         raise ConflictError("The workspace of this is gone: nothing may be made or run in it.", code="workspace_gone")
     return found
+
+
+def require_taking_runs(workspace: Workspace) -> None:
+    """ConflictError `workspace_draining` where nothing new may be begun."""
+    if workspace.status == "draining":
+        raise ConflictError(
+            f"The workspace {workspace.name!r} is draining: it takes no new runs until its status is active again.",
+            code="workspace_draining",
+        )
 
 
 def as_id(reference: str | UUID) -> UUID | None:

@@ -8,9 +8,9 @@ from fastapi import Depends, Response
 from pydantic import BaseModel, Field
 
 from chassis.http import Router, Uow
-from identity.domain.workspaces import WorkspaceStatus
 from identity.tables.workspaces import Workspace
 from identity.usecases import workspaces
+from identity.usecases.workspaces import WorkspaceStatus
 from resources.http import CountOut, ExpectedVersion, Listing
 from resources.listing import ListQuery
 from resources.patches import PatchIn
@@ -27,7 +27,7 @@ class WorkspaceLimitsIn(PatchIn):
     max_agents: int = Field(100, ge=0, le=100_000)
     max_concurrent_executions: int = Field(64, ge=1, le=100_000)
     status: WorkspaceStatus = Field(
-        WorkspaceStatus.ACTIVE,
+        "active",
         description="draining: it takes no new runs; what has begun there goes on to its end.",
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 from sqlalchemy import select
@@ -13,18 +13,19 @@ from chassis.ids import new_id
 from chassis.uow import UnitOfWork
 from contracts.identity import WorkspaceCreated, WorkspaceDeleted, WorkspaceUpdated
 from identity.domain.promotions import require_no_cycle
-from identity.domain.workspaces import WorkspaceStatus
 from identity.tables.workspaces import Workspace
 from identity.usecases.own_organization import lock_organization
 from resources.listing import Resource, counter, lister
 from resources.patches import apply_patch, touch
 from resources.versions import require_version
 
+WorkspaceStatus = Literal["active", "draining"]
+"""Whether new runs may start: in one that is draining only what has begun goes on, to its end."""
 MAX_WORKSPACES = 100
 DEFAULT_NAME = "development"
 DEFAULTS: Mapping[str, Any] = {
     "description": "",
-    "status": WorkspaceStatus.ACTIVE,
+    "status": "active",
     "max_agents": 100,
     "max_concurrent_executions": 64,
     "promotion_from": None,
@@ -40,7 +41,7 @@ WORKSPACES = Resource(
     filters=("name", "environment_type", "status", "created_at"),
     sorts=("created_at", "name"),
     search=("name",),
-    words={"status": WorkspaceStatus},
+    words={"status": get_args(WorkspaceStatus)},
 )
 list_workspaces = lister(WORKSPACES)
 count_workspaces = counter(WORKSPACES)
