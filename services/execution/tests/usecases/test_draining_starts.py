@@ -136,6 +136,16 @@ async def test_what_is_queued_there_can_be_cancelled_and_killed(stage: Stage, pl
     assert (await client.get(f"/v1/runs/{second.id}")).json()["stop_reason"] == "killed"
 
 
+async def test_what_is_still_open_there_can_be_counted(stage: Stage, place: Place) -> None:
+    await make_agent(stage, place)
+    first, _ = [await start(stage, place.caller()) for _ in range(2)]
+    await stage.sql("update run set status = 'waiting' where id = $1", first.id)
+    client = stage.client(place.caller("operator"))
+    for statuses in ("running,waiting,cancelling", "queued"):
+        query = {"workspace_id": str(place.workspace_id), "status[in]": statuses}
+        assert (await client.get("/v1/runs/count", query=query)).json()["count"] == 1
+
+
 async def test_a_workspace_that_is_gone_is_no_draining_one(stage: Stage, place: Place) -> None:
     await make_agent(stage, place)
     await become(stage, place, "deleted")
