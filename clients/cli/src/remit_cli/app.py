@@ -24,6 +24,7 @@ from remit_cli.commands import (
     runs,
     schedules,
     usage,
+    workspaces,
 )
 from remit_cli.failures import EXIT_CODES, FAILED, CliError, show_failure
 from remit_cli.options import chosen
@@ -65,6 +66,7 @@ app.add_typer(definitions.make("orchestration"), name="orchestrations")
 app.add_typer(runs.app, name="runs")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(kills.app, name="kill")
+app.add_typer(workspaces.app, name="workspaces")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(keys.app, name="keys")
 app.add_typer(keys.credentials, name="credentials")

@@ -187,6 +187,7 @@ _WHY = {
     "concurrency": "{under_way} of {limit} run at once{of}",
     "rate": "{limit} may start in {seconds} s{of}; the next at {until}",
     "kill switch": "a kill switch stops it",
+    "workspace draining": "its workspace is draining and takes no new runs: remit workspaces resume",
 }
 """What a queued run waits for, as a person reads it."""
 

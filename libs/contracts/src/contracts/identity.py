@@ -139,7 +139,7 @@ class WorkspaceState(Fact):
     environment_type: str
     """development, staging, production or sandbox."""
     status: str = "active"
-    """active or deleted."""
+    """active, draining (it takes no new runs) or deleted."""
     gateway_id: UUID | None = None
     max_agents: int
     max_concurrent_executions: int

@@ -48,9 +48,11 @@ async def test_a_workspace_follows_identity_and_never_goes_back(stage: Stage) ->
     await stage.receive(place.organization_id, WorkspaceUpdated(**workspace(place, 3, max_agents=9)))
     await stage.receive(place.organization_id, WorkspaceUpdated(**workspace(place, 2)))
     assert await row() == ("v3", "active", 3, 9)
-    await stage.receive(place.organization_id, WorkspaceDeleted(**workspace(place, 4)))
-    assert await row() == ("v4", "deleted", 4, 7)
-    await stage.receive(place.organization_id, WorkspaceRestated(**workspace(place, 4)))
+    await stage.receive(place.organization_id, WorkspaceRestated(**workspace(place, 4, status="draining")))
+    assert await row() == ("v4", "draining", 4, 7)
+    await stage.receive(place.organization_id, WorkspaceDeleted(**workspace(place, 5)))
+    assert await row() == ("v5", "deleted", 5, 7)
+    await stage.receive(place.organization_id, WorkspaceRestated(**workspace(place, 5)))
     assert (await row())[1] == "deleted"
 
 

@@ -7,9 +7,10 @@ from services.identity.tests.stage import Home, Stage
 
 from chassis.errors import ConflictError, InvalidError, LimitExceededError, NotFoundError
 from chassis.ids import new_id
-from contracts.identity import WorkspaceCreated, WorkspaceDeleted, WorkspaceUpdated
+from contracts.identity import WorkspaceCreated, WorkspaceDeleted, WorkspaceRestated, WorkspaceUpdated
 from identity.tables.workspaces import Workspace
 from identity.usecases import workspaces
+from identity.usecases.across import RESTATE
 
 pytestmark = pytest.mark.anyio
 
@@ -121,5 +122,37 @@ async def test_an_operator_changes_limits_and_nothing_else(stage: Stage, home: H
     assert (changed.status, changed.json()["max_agents"], changed.headers["etag"]) == (200, 7, '"2"')
     assert (await operator.patch(f"{path}/limits", {"name": "mine"}, headers={"If-Match": '"2"'})).status == 422
     assert (await operator.patch(path, {"max_agents": 8}, headers={"If-Match": '"2"'})).code == "missing_permission"
+    drained = await operator.patch(f"{path}/limits", {"status": "draining"}, headers={"If-Match": '"2"'})
+    assert (drained.status, drained.json()["status"], drained.json()["max_agents"]) == (200, "draining", 7)
     developer = stage.client(await stage.member(home, "developer"))
     assert (await developer.patch(f"{path}/limits", {"max_agents": 8}, headers=version)).code == "missing_permission"
+
+
+async def test_a_workspace_drains_until_it_is_active_again_and_others_are_told(stage: Stage, home: Home) -> None:
+    other = await make(stage, home, "other")
+    client, path = stage.client(home.owner), f"/v1/workspaces/{home.workspace_id}"
+    assert (await client.get(path)).json()["status"] == "active"
+    for version, status in enumerate(("draining", "active"), start=1):
+        changed = await client.patch(path, {"status": status}, headers={"If-Match": f'"{version}"'})
+        assert (changed.status, changed.json()["status"]) == (200, status)
+        fact = (await stage.facts(WorkspaceUpdated, organization_id=home.id))[-1]
+        assert (fact.data["status"], fact.data["version"]) == (status, version + 1)
+        draining = (await client.get("/v1/workspaces", query={"status": "draining"})).json()["items"]
+        assert [each["id"] for each in draining] == [str(home.workspace_id)] * (status == "draining")
+    assert (await client.get("/v1/workspaces/count", query={"status": "active"})).json()["count"] == 2
+    again = await client.patch(path, {"description": "quiet"}, headers={"If-Match": '"3"'})
+    assert (again.json()["status"], again.json()["version"]) == ("active", 4)
+    refused = await client.patch(f"/v1/workspaces/{other.id}", {"status": "deleted"}, headers={"If-Match": '"1"'})
+    assert refused.status == 422
+    assert (await client.get("/v1/workspaces", query={"status": "gone"})).status == 422
+
+
+async def test_a_draining_workspace_is_restated_as_such(stage: Stage, home: Home) -> None:
+    async with stage.begin(home.owner) as uow:
+        await workspaces.update_workspace_limits(
+            uow, home.workspace_id, expected_version=1, changes={"status": "draining"}
+        )
+    async with stage.begin(home.owner) as uow:
+        await RESTATE["workspace"](uow, home.id)
+    (fact,) = await stage.facts(WorkspaceRestated, organization_id=home.id)
+    assert fact.data["status"] == "draining"

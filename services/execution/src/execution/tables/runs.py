@@ -16,6 +16,8 @@ from execution.tables import Json, Row, Stamped
 
 RETENTION_CLASSES = (30, 90, 365, 2555)
 OPEN = "status in ('scheduled', 'queued', 'running', 'waiting', 'cancelling')"
+BEGUN = "(token > 0 or parent_run_id is not null)"
+"""Of a queued run: a worker has had it, or it is a part of another run. A workspace that drains lets only such in."""
 
 
 class Run(Stamped, Row):
@@ -110,11 +112,20 @@ class Run(Stamped, Row):
     hold: Mapped[str | None]
     """Why admission has put it aside until its group moves: `concurrency` or `rate`."""
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether it goes on in a workspace that drains: as `BEGUN`."""
+        return self.token > 0 or self.parent_run_id is not None
+
     __table_args__ = (
         Index("run_organization_id_created_at_id_idx", "organization_id", text("created_at desc"), text("id desc")),
         Index(
             "run_open_idx", "organization_id", "workspace_id", "status", "hold", text("priority desc"), "id",
             postgresql_where=text(OPEN),
+        ),
+        Index(
+            "run_begun_idx", "organization_id", "workspace_id", "hold", text("priority desc"), "id",
+            postgresql_where=text(f"status = 'queued' and {BEGUN}"),
         ),
         Index(
             "run_place_idx", "organization_id", "flow_group",

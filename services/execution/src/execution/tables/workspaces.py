@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import Index
+from sqlalchemy import Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -15,7 +15,10 @@ class Workspace(Stamped, Row):
     """An environment of an organization; `version` is that of identity's row."""
 
     __tablename__ = "workspace"
-    __table_args__ = (Index("workspace_organization_id_name_idx", "organization_id", "name"),)
+    __table_args__ = (
+        Index("workspace_organization_id_name_idx", "organization_id", "name"),
+        Index("workspace_draining_idx", "organization_id", "id", postgresql_where=text("status = 'draining'")),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     name: Mapped[str]

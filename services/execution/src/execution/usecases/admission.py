@@ -21,6 +21,7 @@ import asyncpg
 from chassis.telemetry import logger
 from execution.clients.dispatch import Dispatch, Line
 from execution.tables.kill_switches import KILLED
+from execution.tables.runs import BEGUN
 from execution.usecases.engine_loop import Addresses, addresses_of
 from execution.usecases.engine_statements import FEW, KEYED_PLANS
 from execution.usecases.flow_admission import DUE, Net, enter_groups, free_groups
@@ -53,15 +54,16 @@ FREE_TIER_CONCURRENCY = 1
 OPEN = "status in ('scheduled', 'queued', 'running', 'waiting', 'cancelling')"
 log = logger(part="admission")
 
-# Every workspace with open runs, found by leaping through the partial index, never by reading it.
-SPOTS = f"""with recursive spot as (
-  (select organization_id, workspace_id from run where {OPEN} order by organization_id, workspace_id limit 1)
+# Every workspace with such runs, found by leaping through their partial index, never by reading it.
+_SPOTS = """with recursive spot as (
+  (select organization_id, workspace_id from run where {such} order by organization_id, workspace_id limit 1)
   union all
   select following.* from spot cross join lateral (
     select r.organization_id, r.workspace_id from run r
-    where {OPEN} and (r.organization_id, r.workspace_id) > (spot.organization_id, spot.workspace_id)
+    where {such} and (r.organization_id, r.workspace_id) > (spot.organization_id, spot.workspace_id)
     order by r.organization_id, r.workspace_id limit 1) following
-)"""  # noqa: S608  (statuses of our own)
+)"""
+SPOTS = _SPOTS.format(such=OPEN)
 _LOCK = "select pg_try_advisory_lock(hashtextextended('remit.admission', 0))"
 _STANDING = f"""select r.id, r.status, r.token, r.dispatched_at < now() - make_interval(secs => $3) as is_orphaned
 from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
@@ -71,7 +73,7 @@ where r.status = 'queued' and r.dispatched_at is not null"""
 # Of each workspace that has something to admit its even share of what may be taken, so that a round reads about twice
 # as much as it takes, however many workspaces there are and however much waits in each. What one leaves over of its
 # share is the others' in the next round, a hundredth of a second later.
-_BACKLOG = f"""{SPOTS}, room as materialized (
+_ROWS = f"""{{spots}}, room as materialized (
   select * from (
     select spot.*, coalesce(w.max_concurrent_executions, {FREE_TIER_CONCURRENCY}) - busy.runs as places, busy.runs
     from spot cross join lateral (
@@ -79,22 +81,35 @@ _BACKLOG = f"""{SPOTS}, room as materialized (
         and r.workspace_id = spot.workspace_id and r.status in ('running', 'cancelling')) as busy
     left join workspace w on w.id = spot.workspace_id and w.organization_id = spot.organization_id
     left join organization_rules o on o.organization_id = spot.organization_id
-    where coalesce(w.status, 'active') = 'active' and coalesce(o.status, 'active') not in ('suspended', 'deleted')
+    where coalesce(w.status, 'active') = '{{status}}' and coalesce(o.status, 'active') not in ('suspended', 'deleted')
       and exists (select from run r where r.organization_id = spot.organization_id
-      and r.workspace_id = spot.workspace_id and r.status = 'queued' and r.hold is null
+      and r.workspace_id = spot.workspace_id and r.status = 'queued' and {{which}} r.hold is null
       and r.dispatched_at is null)) as waiting
   where places > 0
 )
-select flow.is_due, room.organization_id, room.workspace_id, room.places, room.runs, q.retention_class, q.id, q.token,
+select flow.*, room.organization_id, room.workspace_id, room.places, room.runs, q.retention_class, q.id, q.token,
   q.is_grouped
-from (select {DUE} as is_due) as flow left join (room cross join lateral (
+from ({{flow}}) as flow left join (room cross join lateral (
   select r.retention_class, r.id, r.token, r.priority,
     r.flow_since is null and (r.flow_group is not null or r.pace_group is not null) as is_grouped from run r
   where r.organization_id = room.organization_id and r.workspace_id = room.workspace_id and r.status = 'queued'
-    and r.hold is null and r.dispatched_at is null and not {KILLED}
+    and {{which}} r.hold is null and r.dispatched_at is null and not {KILLED}
   order by r.hold, r.priority desc, r.id
   limit least(room.places, 1 + 2 * $1::integer / (select count(*) from room))) q) on true
 order by room.organization_id, room.workspace_id, q.priority desc, q.id"""  # noqa: S608  (numbers of our own)
+_BACKLOG = _ROWS.format(
+    spots=SPOTS,
+    status="active",
+    which="",
+    flow=f"select {DUE} as is_due, exists (select from workspace where status = 'draining') as has_draining",  # noqa: S608
+)
+# Of workspaces that drain only what has begun, in an index of its own: of what has not there may be any number.
+_DRAINING = _ROWS.format(
+    spots=_SPOTS.format(such=f"status = 'queued' and {BEGUN}"),
+    status="draining",
+    which=f"{BEGUN} and",
+    flow="select",
+)
 # `case` hides the status from the planner, which would else walk all that is queued for each run.
 _TAKE = f"""with waiting as (
   select r.retention_class, r.id from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
@@ -285,6 +300,8 @@ class Admission:
         if rows[0]["is_due"]:
             await free_groups(connection)
             rows = await connection.fetch(_BACKLOG, max(count, BURST))
+        if rows[0]["has_draining"]:
+            rows += await connection.fetch(_DRAINING, max(count, BURST))
         waiting = Counter(one.workspace_id for one in self.dispatched.values())
         ahead = Counter(one.organization_id for one in self.dispatched.values())
         loads = Counter(ahead)

@@ -13,7 +13,7 @@ from execution.domain.revisions import Revision, read_agent
 from execution.tables.agents import Agent, AgentVersion
 from execution.usecases.agent_versions import save_version
 from execution.usecases.subscriptions import count_agent
-from execution.usecases.workspaces import find_workspace, require_active
+from execution.usecases.workspaces import find_workspace, require_workspace
 from resources.listing import Resource, counter, lister
 from resources.lives import get_living, restore, retire
 from resources.patches import apply_patch, told
@@ -70,7 +70,7 @@ async def add_agent(
     promoted_from: UUID | None = None,
 ) -> tuple[Agent, AgentVersion]:
     """Make an agent with one version in a workspace that has room for it, and say so."""
-    await count_agent(uow, await require_active(uow, workspace_id))
+    await count_agent(uow, await require_workspace(uow, workspace_id))
     agent = _new_agent(uow, workspace_id, name, revision, fields, semver=semver)
     await uow.add(agent, conflict=TAKEN)
     version = await save_version(uow, agent, revision, change_summary=change_summary, promoted_from=promoted_from)
@@ -109,7 +109,7 @@ async def restore_agent(uow: UnitOfWork, agent_id: UUID) -> Agent:
     agent = await uow.get(Agent, agent_id, lock=True)
     if agent.deleted_at is None:
         return agent
-    await count_agent(uow, await require_active(uow, agent.workspace_id))
+    await count_agent(uow, await require_workspace(uow, agent.workspace_id))
     await restore(uow, agent, conflict=TAKEN)
     uow.emit(AgentUpdated.of(agent, changes={"deleted_at": [True, None]}))
     return agent

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from execution.domain.flows import Groups, Pace, Rate
 from execution.tables.kill_switches import KILLED
-from execution.tables.runs import OPEN
+from execution.tables.runs import BEGUN, OPEN
 from execution.usecases.engine_statements import FEW
 
 CHANGES = 5_000
@@ -38,32 +38,44 @@ _MOVED = f"""with changed as (
 select * from changed union select * from due"""  # noqa: S608  (a number of our own)
 _PLACES = f"""select count(*) as runs from run r where r.organization_id = g.organization_id
   and r.flow_group = g.flow_group and r.flow_since is not null and r.{OPEN}"""  # noqa: S608  (statuses of our own)
-_HELD = """select r.retention_class, r.id, r.execution_type, coalesce(r.agent_id, r.orchestration_id) as definition_id
+_NEXT = """select r.workspace_id, r.execution_type, coalesce(r.agent_id, r.orchestration_id) as definition_id
   from run r where r.organization_id = g.organization_id and r.{group} = g.flow_group and r.hold = '{hold}'
-    and r.status = 'queued' order by r.priority desc, r.id"""
-_HELD_PLACES = _HELD.format(group="flow_group", hold="concurrency")
-_HELD_PACE = _HELD.format(group="pace_group", hold="rate")
+    and r.status = 'queued' order by r.priority desc, r.id limit 1"""
+# All of a group are of one workspace. Where that drains, only what has begun is freed: whatever else is first in line
+# stays, and would keep a child behind it from the place that its parent waits for. `case` hides the group from the
+# planner, so that it looks in the index of what has begun, and not past all that has not.
+_HELD = f"""select * from (select r.retention_class, r.id from run r where r.organization_id = g.organization_id
+    and r.{{group}} = g.flow_group and r.hold = '{{hold}}' and r.status = 'queued'
+    and coalesce(w.status, 'active') <> 'draining' order by r.priority desc, r.id
+    limit {{most}} for update of r skip locked) as open
+  union all
+  select * from (select r.retention_class, r.id from run r where r.organization_id = g.organization_id
+    and r.workspace_id = next.workspace_id and r.hold = '{{hold}}' and r.status = 'queued' and {BEGUN}
+    and case when r.{{group}} = g.flow_group then coalesce(w.status, 'active') = 'draining' end
+    order by r.priority desc, r.id limit {{most}} for update of r skip locked) as begun"""  # noqa: S608
 _FREE = """update run r set hold = null from freed
 where r.retention_class = freed.retention_class and r.id = freed.id and r.status = 'queued'"""
 _GROUPS = "unnest($1::uuid[], $2::uuid[]) as g(organization_id, flow_group)"
+_FREE_NOW = f"least({FREED}, greatest(0, coalesce(l.places, {FREED}) - busy.runs))"
+_STARTS_NOW = f"""case when l.starts is null then {FREED} else
+    least(coalesce(p.burst, 1), {FREED}, greatest(1, 1 + (
+      (extract(epoch from clock_timestamp()) * 1000000)::bigint - p.arrival_micros + (p.burst - 1) * p.spacing_micros)
+      / p.spacing_micros)) end"""
 _FREE_PLACES = f"""with freed as materialized (
   select held.retention_class, held.id from {_GROUPS}
-  cross join lateral ({_HELD_PLACES} limit 1) as next
+  cross join lateral ({_NEXT.format(group="flow_group", hold="concurrency")}) as next
+  left join workspace w on w.organization_id = g.organization_id and w.id = next.workspace_id
   left join lateral flow_limits(g.organization_id, next.execution_type, next.definition_id) as l on true
   cross join lateral ({_PLACES}) as busy
-  cross join lateral (
-    {_HELD_PLACES} limit least({FREED}, greatest(0, coalesce(l.places, {FREED}) - busy.runs))
-    for update of r skip locked) as held
+  cross join lateral ({_HELD.format(group="flow_group", hold="concurrency", most=_FREE_NOW)}) as held
 ) {_FREE}"""  # noqa: S608  (numbers of our own)
 _FREE_PACES = f"""with freed as materialized (
   select held.retention_class, held.id from {_GROUPS}
-  cross join lateral ({_HELD_PACE} limit 1) as next
+  cross join lateral ({_NEXT.format(group="pace_group", hold="rate")}) as next
+  left join workspace w on w.organization_id = g.organization_id and w.id = next.workspace_id
   left join lateral flow_limits(g.organization_id, next.execution_type, next.definition_id) as l on true
   left join flow_pace p on p.organization_id = g.organization_id and p.pace_group = g.flow_group
-  cross join lateral ({_HELD_PACE} limit case when l.starts is null then {FREED} else
-    least(coalesce(p.burst, 1), {FREED}, greatest(1, 1 + (
-      (extract(epoch from clock_timestamp()) * 1000000)::bigint - p.arrival_micros + (p.burst - 1) * p.spacing_micros)
-      / p.spacing_micros)) end for update of r skip locked) as held
+  cross join lateral ({_HELD.format(group="pace_group", hold="rate", most=_STARTS_NOW)}) as held
 ) {_FREE}"""  # noqa: S608  (numbers of our own)
 _ASKED = f"""select r.retention_class, r.id, r.organization_id, r.flow_group, r.pace_group, r.execution_type,
   coalesce(r.agent_id, r.orchestration_id) as definition_id

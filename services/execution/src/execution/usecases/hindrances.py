@@ -80,7 +80,7 @@ async def find_hindrance(uow: UnitOfWork, run: Run, objects: Objects) -> Hindran
     if not rows:
         return None
     row = rows[0]
-    found = _of_place(row) or _of_flow(run, row)
+    found = _of_place(run, row) or _of_flow(run, row)
     if found is None:
         return Hindrance("turn")
     if found.reason not in ("concurrency", "rate") or "input" in uow.permit.masked:
@@ -95,11 +95,12 @@ def told_of(hindrance: Hindrance | None) -> dict[str, Any] | None:
     return None if hindrance is None else hindrance.told()
 
 
-def _of_place(row: Any) -> Hindrance | None:
+def _of_place(run: Run, row: Any) -> Hindrance | None:
     if row["organization_status"] in ("suspended", "deleted"):
         return Hindrance(f"organization {row['organization_status']}")
-    if row["workspace_status"] not in (None, "active"):
-        return Hindrance(f"workspace {row['workspace_status']}")
+    status = row["workspace_status"]
+    if status not in (None, "active") and not (status == "draining" and run.has_begun):
+        return Hindrance(f"workspace {status}")
     if row["is_killed"]:
         return Hindrance("kill switch")
     return None

@@ -13,7 +13,7 @@ from execution.domain.revisions import read_orchestration
 from execution.tables.orchestrations import Orchestration
 from execution.usecases.orchestration_references import AgentIds, resolve_references
 from execution.usecases.orchestration_versions import save_version
-from execution.usecases.workspaces import find_workspace, require_active
+from execution.usecases.workspaces import find_workspace, require_workspace
 from resources.listing import Resource, counter, lister
 from resources.lives import get_living, restore, retire
 from resources.patches import apply_patch, told
@@ -104,7 +104,7 @@ async def restore_orchestration(uow: UnitOfWork, orchestration_id: UUID) -> Orch
     orchestration = await uow.get(Orchestration, orchestration_id, lock=True)
     if orchestration.deleted_at is None:
         return orchestration
-    await require_active(uow, orchestration.workspace_id)
+    await require_workspace(uow, orchestration.workspace_id)
     await restore(uow, orchestration, conflict=TAKEN)
     uow.emit(OrchestrationUpdated.of(orchestration, changes={"deleted_at": [True, None]}))
     return orchestration

@@ -24,7 +24,7 @@ from execution.tables.kill_switches import KillSwitch
 from execution.tables.orchestrations import Orchestration, OrchestrationVersion
 from execution.tables.workspaces import Workspace
 from execution.usecases.orchestration_references import pin_references
-from execution.usecases.workspaces import as_id, find_workspace
+from execution.usecases.workspaces import STANDING, as_id, find_workspace
 
 Kind = Literal["agent", "orchestration"]
 R = TypeVar("R", Agent, Orchestration)
@@ -153,7 +153,7 @@ async def _load(  # noqa: PLR0917  (which tables, and what is looked for in them
     thing, revision, workspace, switches = found[0]
     if thing.status != "active":
         raise ConflictError(f"The {noun} {thing.name!r} is {thing.status}: only active ones run.", code="not_active")
-    if workspace is None or workspace.status != "active":
+    if workspace is None or workspace.status not in STANDING:
         raise ConflictError("The workspace of this is gone: nothing may be made or run in it.", code="workspace_gone")
     if revision is None:
         raise NotFoundError(f"There is no version {semver!s:.80} of the {noun} {thing.name!r}.")

@@ -28,7 +28,7 @@ from execution.usecases.run_gates import ask_approval
 from execution.usecases.run_subjects import Kind, Subject, check_input, find_subject
 from execution.usecases.subscriptions import count_run
 from execution.usecases.waits import close_waits
-from execution.usecases.workspaces import retention_class
+from execution.usecases.workspaces import require_taking_runs, retention_class
 from pdp.request import Decision, RunContext
 from resources.listing import Resource, counter, lister
 
@@ -95,7 +95,12 @@ async def start_run(
 
 
 async def prepare_run(uow: UnitOfWork, subject: Subject, request: RunRequest, *, rules: Rules, objects: Objects) -> Run:
-    """The row of a run that may be queued, still to be added; only a large input is stored already."""
+    """The row of a run that may be queued, still to be added; only a large input is stored already.
+
+    ConflictError `workspace_draining` for any but a child: that is a part of what has begun.
+    """
+    if request.trigger_type != "child":
+        require_taking_runs(subject.workspace)
     check_input(subject, request.input)
     run_id, decision_id = new_id(), new_id()
     decision = decide_run(uow, subject, rules, request.trigger_type, depth=request.depth)

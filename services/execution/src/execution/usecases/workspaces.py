@@ -15,10 +15,13 @@ from execution.tables.workspaces import Workspace
 from spine.facts import project
 
 YOUNG_SECONDS = 10
+STANDING = ("active", "draining")
+"""In these something may be made, changed and read."""
 KEPT = {
     "name", "environment_type", "gateway_id", "max_agents", "max_concurrent_executions", "promotion_from",
     "requires_approval", "required_approvers", "pii_allowed", "encryption_required", "retention_days",
 }  # fmt: skip
+_STANDS = Workspace.status.in_(STANDING)
 
 
 async def project_workspace(uow: UnitOfWork, fact: WorkspaceState, *, status: str) -> None:
@@ -29,7 +32,7 @@ async def project_workspace(uow: UnitOfWork, fact: WorkspaceState, *, status: st
 
 
 async def find_workspace(uow: UnitOfWork, reference: str | UUID | None) -> Workspace:
-    """The active workspace with this id or name; without either, the organization's only one.
+    """The workspace with this id or name; without either, the organization's only one. One that drains is there, too.
 
     NotFoundError for an unknown one; ConflictError `not_yet_known` when it is so young that its fact may be on its way.
     """
@@ -37,7 +40,7 @@ async def find_workspace(uow: UnitOfWork, reference: str | UUID | None) -> Works
         return await _only_workspace(uow)
     wanted = as_id(reference)
     condition = Workspace.id == wanted if wanted else Workspace.name == reference
-    found: Workspace | None = await uow.first(select(Workspace).where(condition, Workspace.status == "active").limit(1))
+    found: Workspace | None = await uow.first(select(Workspace).where(condition, _STANDS).limit(1))
     if found is not None:
         return found
     if wanted and id_age_seconds(wanted) < YOUNG_SECONDS:
@@ -45,12 +48,21 @@ async def find_workspace(uow: UnitOfWork, reference: str | UUID | None) -> Works
     raise NotFoundError(f"There is no workspace {reference!s:.100}.")
 
 
-async def require_active(uow: UnitOfWork, workspace_id: UUID) -> Workspace:
+async def require_workspace(uow: UnitOfWork, workspace_id: UUID) -> Workspace:
     """The workspace something stands in; ConflictError when it is gone."""
     found = await uow.find(Workspace, workspace_id)
-    if found is None or found.status != "active":
+    if found is None or found.status not in STANDING:
         raise ConflictError("The workspace of this is gone: nothing may be made or run in it.", code="workspace_gone")
     return found
+
+
+def require_taking_runs(workspace: Workspace) -> None:
+    """ConflictError `workspace_draining` where nothing new may be begun."""
+    if workspace.status == "draining":
+        raise ConflictError(
+            f"The workspace {workspace.name!r} is draining: it takes no new runs until its status is active again.",
+            code="workspace_draining",
+        )
 
 
 def as_id(reference: str | UUID) -> UUID | None:
@@ -69,7 +81,7 @@ def retention_class(days: int) -> int:
 
 
 async def _only_workspace(uow: UnitOfWork) -> Workspace:
-    found = await uow.all(select(Workspace).where(Workspace.status == "active").limit(2))
+    found = await uow.all(select(Workspace).where(_STANDS).limit(2))
     if len(found) == 1:
         only: Workspace = found[0]
         return only

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from chassis.http import Router, Uow
 from identity.tables.workspaces import Workspace
 from identity.usecases import workspaces
+from identity.usecases.workspaces import WorkspaceStatus
 from resources.http import CountOut, ExpectedVersion, Listing
 from resources.listing import ListQuery
 from resources.patches import PatchIn
@@ -25,6 +26,10 @@ class WorkspaceLimitsIn(PatchIn):
 
     max_agents: int = Field(100, ge=0, le=100_000)
     max_concurrent_executions: int = Field(64, ge=1, le=100_000)
+    status: WorkspaceStatus = Field(
+        "active",
+        description="draining: it takes no new runs; what has begun there goes on to its end.",
+    )
 
 
 class WorkspaceFieldsIn(WorkspaceLimitsIn):
@@ -62,6 +67,7 @@ class WorkspaceOut(BaseModel):
     name: str
     environment_type: str
     description: str
+    status: str
     gateway_id: UUID | None
     max_agents: int
     max_concurrent_executions: int
@@ -131,7 +137,7 @@ async def update_workspace(
 async def update_workspace_limits(
     uow: Uow, workspace_id: UUID, body: WorkspaceLimitsIn, version: ExpectedVersion, response: Response
 ) -> WorkspaceOut:
-    """Change only how much may be made and run in an environment."""
+    """Change only how much may be made and run in an environment; `status: draining` lets nothing new start."""
     row = await workspaces.update_workspace_limits(uow, workspace_id, expected_version=version, changes=body.given())
     response.headers["ETag"] = etag(row.version)
     return WorkspaceOut.of(row)

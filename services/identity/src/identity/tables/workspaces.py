@@ -37,3 +37,5 @@ class Workspace(Row):
     created_at: Mapped[datetime] = mapped_column(timestamptz())
     updated_at: Mapped[datetime] = mapped_column(timestamptz())
     version: Mapped[int]
+    status: Mapped[str] = mapped_column(Text)
+    """active or draining; a deleted one has no row."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 from sqlalchemy import select
@@ -19,10 +19,13 @@ from resources.listing import Resource, counter, lister
 from resources.patches import apply_patch, touch
 from resources.versions import require_version
 
+WorkspaceStatus = Literal["active", "draining"]
+"""Whether new runs may start: in one that is draining only what has begun goes on, to its end."""
 MAX_WORKSPACES = 100
 DEFAULT_NAME = "development"
 DEFAULTS: Mapping[str, Any] = {
     "description": "",
+    "status": "active",
     "max_agents": 100,
     "max_concurrent_executions": 64,
     "promotion_from": None,
@@ -34,7 +37,11 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 WORKSPACES = Resource(
-    Workspace, filters=("name", "environment_type", "created_at"), sorts=("created_at", "name"), search=("name",)
+    Workspace,
+    filters=("name", "environment_type", "status", "created_at"),
+    sorts=("created_at", "name"),
+    search=("name",),
+    words={"status": get_args(WorkspaceStatus)},
 )
 list_workspaces = lister(WORKSPACES)
 count_workspaces = counter(WORKSPACES)
@@ -93,7 +100,7 @@ async def update_workspace(
 async def update_workspace_limits(
     uow: UnitOfWork, workspace_id: UUID, *, expected_version: int | None, changes: Mapping[str, Any]
 ) -> Workspace:
-    """Change only how much may be made and run in a workspace, as those who operate it may."""
+    """Change only how much may be made and run in a workspace, or drain it, as those who operate it may."""
     return await update_workspace(uow, workspace_id, expected_version=expected_version, changes=changes)
 
 
