@@ -48,10 +48,8 @@ async def sequence(here: Organization, *steps: str, more: str = "", **agents: di
     return await here.make("/v1/orchestrations", {"name": "lookup", "config_yaml": text, "agent_ids": ids})
 
 
-async def test_a_step_calls_a_tool_of_an_agent_whose_model_is_not_asked(here: Organization) -> None:
-    tools = here.world.tools
-    source = f'{{mcp: {{url: "{tools.url}", credential: desk}}, tools: [search], effects: read}}'
-    agent = await here.agent(more=f"tools: [{source}]\nlimits: {{max_tokens: 20000}}\n")
+async def test_a_step_calls_a_tool_of_an_agent(here: Organization) -> None:
+    tools, agent = here.world.tools, await desk(here)
     await sequence(here, SEARCH, desk=agent)
     tools.answers = [Said("", data={"found": "a page"})]
     run = await here.run(orchestration="lookup")
@@ -61,7 +59,6 @@ async def test_a_step_calls_a_tool_of_an_agent_whose_model_is_not_asked(here: Or
     (call,) = tools.calls
     assert (call["name"], call["arguments"]) == ("search", {"q": "why"})
     assert call["_meta"] == {IDEMPOTENCY_KEY: f"{run['id']}:find:0"}
-    assert here.world.model.requests == []
     assert {headers["authorization"] for headers in tools.headers} == {f"Bearer {SECRET}"}
     told = [fact for fact in await here.facts("step.completed") if fact["run_id"] == run["id"]]
     assert [(fact["kind"], fact["agent_id"]) for fact in told] == [("tool", agent["id"])]
@@ -78,19 +75,35 @@ async def test_what_a_tool_gives_goes_to_the_next_step_and_a_fault_is_tried_agai
     assert [call["arguments"] for call in here.world.tools.calls] == [{"q": "why"}, {"q": "why"}, {"q": "rivers"}]
 
 
-async def test_a_tool_that_the_agent_does_not_name_is_not_called(here: Organization) -> None:
-    await sequence(here, "{id: find, tool: {agent: desk, name: drop}}", desk=await desk(here))
+async def test_what_a_step_calls_must_be_there_when_it_is_saved(here: Organization) -> None:
+    lent, model = await desk(here), await here.agent(more="limits: {max_tokens: 2000}\n")
+    for step, agent, message in (
+        ("tool: {agent: desk, name: drop}", lent, "the agent lends no tool 'drop'; it lends search, remove"),
+        ("tool: {agent: desk, name: search}", model, "the agent lends no tool 'search'; it lends none"),
+        ("agent: desk", lent, "the agent only lends tools, and a step names one: search, remove"),
+    ):
+        text = f"apiVersion: orchestration/v1\npattern: sequential\nsteps: [{{id: find, {step}}}]\n"
+        body = {"name": "lookup", "config_yaml": text, "agent_ids": {"desk": {"id": agent["id"]}}}
+        answer = await here.client.post("/v1/orchestrations", body)
+        assert (answer.status, answer.json()["code"]) == (422, "unknown_tool"), answer.body
+        assert answer.json()["errors"] == [{"loc": ["steps", "find"], "code": "unknown_tool", "message": message}]
+
+
+async def test_a_tool_that_a_later_version_does_not_lend_is_not_called(here: Organization) -> None:
+    lent = await desk(here)
+    await sequence(here, SEARCH, desk=lent)
+    server = f'server: {{url: "{here.world.tools.url}", credential: desk}}'
+    body = {"config_yaml": f"apiVersion: agent/v1\nkind: mcp\n{server}\ntools: [remove]\n"}
+    await here.make(f"/v1/agents/{lent['id']}/versions", body)
     run = await here.run(orchestration="lookup")
     assert (run["status"], run["error_code"], here.world.tools.messages) == ("failed", "unknown_tool", []), run
+    assert run["error_message"] == "Version 1.0.1 of 'desk' lends no tool 'search'."
 
 
 async def test_an_agent_that_only_lends_tools_does_nothing_by_itself(here: Organization) -> None:
-    lent = await desk(here)
+    await desk(here)
     answer = await here.client.post("/v1/runs", {"agent": "docs", "input": {}})
     assert (answer.status, answer.json()["code"]) == (422, "only_tools"), answer.body
-    await sequence(here, "{id: find, agent: desk}", desk=lent)
-    run = await here.run(orchestration="lookup")
-    assert (run["status"], run["error_code"], here.world.tools.messages) == ("failed", "unknown_tool", []), run
 
 
 async def test_a_tool_that_writes_is_not_called_again_where_nobody_knows(here: Organization) -> None:
@@ -120,13 +133,14 @@ async def test_a_fork_does_not_write_again(here: Organization) -> None:
 
 async def test_a_tool_undoes_what_had_completed(here: Organization) -> None:
     undo = 'on_failure: {compensate: [{step: find, tool: {agent: desk, name: remove}, in: {id: "${input.q}"}}]}\n'
-    lost = "{id: drop, tool: {agent: desk, name: drop}}"
+    lost = "{id: again, tool: {agent: desk, name: search}, in: {}, retry: {max: 1}}"
     await sequence(here, SEARCH, lost, more=undo, desk=await desk(here))
+    here.world.tools.answers = [Said("found"), Said(data={"code": "gone"}, is_error=True), Said("removed")]
     run = await here.run(orchestration="lookup")
-    assert (run["status"], run["error_code"]) == ("failed", "unknown_tool")
+    assert (run["status"], run["error_code"]) == ("failed", "gone"), run
     assert [(call["name"], call["arguments"]) for call in here.world.tools.calls] == [
-        ("search", {"q": "why"}), ("remove", {"id": "why"}),
+        ("search", {"q": "why"}), ("search", {}), ("remove", {"id": "why"}),
     ]  # fmt: skip
     assert [(step["node"], step["kind"]) for step in await here.steps(run)] == [
-        ("find", "tool"), ("drop", "tool"), ("undo_find", "tool"),
+        ("find", "tool"), ("again", "tool"), ("undo_find", "tool"),
     ]  # fmt: skip

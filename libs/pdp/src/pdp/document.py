@@ -18,6 +18,7 @@ from pdp.problems import DocumentError, Problem
 from pdp.request import ApprovalRule
 from pdp.shapes import (
     MAX_SPAN_SECONDS,
+    WITHDRAWN,
     ApprovalShape,
     ApprovalsShape,
     DocumentShape,
@@ -97,6 +98,8 @@ class Document:
     trials: tuple[Trial, ...]
     approval_seconds: float | None = None
     """How long an approval of the organization waits at most, whichever rule asks for it; None: it does not say."""
+    withdrawn: tuple[Problem, ...] = ()
+    """What it says that is read where it is stored, and is not to be saved anew."""
 
     @property
     def permissions(self) -> frozenset[str]:
@@ -170,6 +173,7 @@ class _Reader:
     def __init__(self, shape: DocumentShape, marked: Marked) -> None:
         self.problems: list[Problem] = []
         self.named: list[tuple[str, Problem]] = []
+        self.withdrawn: list[Problem] = []
         self._shape, self._marked = shape, marked
         self._variables: dict[str, str] = {}
 
@@ -181,13 +185,15 @@ class _Reader:
         self._unique([trial.name for trial in shape.tests], "tests", "name")
         if shape.roles and shape.type != "rbac":
             self._wrong(("roles",), "Roles are defined in a policy of type rbac.", "invalid_value", at_key=True)
+        rules = tuple(self._rule(index, rule) for index, rule in enumerate(shape.rules))
         return Document(
             text=text,
             type=shape.type,
-            rules=tuple(self._rule(index, rule) for index, rule in enumerate(shape.rules)),
+            rules=rules,
             roles=tuple(self._role(name) for name in shape.roles),
             trials=tuple(self._trial(index, trial) for index, trial in enumerate(shape.tests)),
             approval_seconds=self._approvals(shape.approvals),
+            withdrawn=tuple(self.withdrawn),
         )
 
     def _approvals(self, shape: ApprovalsShape | None) -> float | None:
@@ -283,6 +289,10 @@ class _Reader:
             obligation = shape.model_dump(exclude_none=True)
             if len(obligation) != 1 or not all(obligation.values()):
                 self._wrong((*path, index), "An obligation is one of set and notify.", "invalid_value")
+            for name in sorted(WITHDRAWN.intersection(shape.set or ())):
+                message = f"No rule can set {name} yet; the limits of an agent can."
+                place = (*path, index, "set", name)
+                self.withdrawn.append(self._marked.problem(place, message, "not_supported_yet", at_key=True))
             found.append(obligation)
         return tuple(found)
 

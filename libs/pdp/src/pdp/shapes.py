@@ -22,7 +22,11 @@ MAX_SPAN_SECONDS: Final = 30 * 86_400.0
 _UNITS: Final = {"m": 60.0, "h": 3_600.0, "d": 86_400.0}
 Short = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Cel = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
-Setting = Literal["run.max_cost_usd", "run.max_tokens", "run.max_steps", "run.max_depth", "run.timeout_seconds"]
+Setting = Literal[
+    "run.max_cost_usd", "run.max_tokens", "run.max_tool_calls", "run.max_steps", "run.max_depth", "run.timeout_seconds"
+]
+WITHDRAWN: Final[frozenset[Setting]] = frozenset({"run.max_tool_calls"})
+"""What documents could set once and nobody obeyed: stored ones may go on saying it."""
 Amount = Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 

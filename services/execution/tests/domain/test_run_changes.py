@@ -23,8 +23,9 @@ def test_what_is_no_id_is_no_place(text: str) -> None:
 def test_steps_tell_of_their_run_only_where_somebody_waited() -> None:
     kind = "execution.step.completed.v1"
     by_engine, alone = b'{"actor":{"id":"execution.engine"},', b'{"actor":{"id":"execution.detached"},'
-    assert not tells_change(kind, by_engine + b'"data":{"kind":"agent"}}')
-    assert tells_change(kind, alone + b'"data":{"kind":"agent"}}')
+    for call in (b'"data":{"kind":"agent"}}', b'"data":{"kind":"tool"}}'):
+        assert not tells_change(kind, by_engine + call)
+        assert tells_change(kind, alone + call)
     assert not tells_change(kind, b'{"actor":{"id":"0192"},"data":{"kind":"agent"}}')
     assert tells_change(kind, b'{"data":{"kind":"signal"}}')
     assert tells_change("execution.run.failed.v1", b"{}")

@@ -30,11 +30,10 @@ EVERYWHERE = {
 }
 SERVER = 'server: {url: "https://tools.example.com/mcp", credential: desk}\n'
 LENDING = f"apiVersion: agent/v1\nkind: mcp\n{SERVER}tools: [search, read]\neffects: read\n"
+ALONE = "is for an agent that runs by itself, which one that lends tools does not"
 MODEL = (
     "apiVersion: agent/v1\nkind: llm\nmodel: {provider: openai, name: gpt-5, credential: own}\n"
-    "limits: {max_tokens: 1000, timeout: 20s}\nretry: {max: 2}\ntools:\n"
-    '  - {mcp: {url: "https://tools.example.com/mcp", credential: desk}, tools: [search, read], effects: read}\n'
-    '  - {mcp: {url: "https://other.example.com/mcp"}, tools: [remove]}\n'
+    'limits: {max_tokens: 1000}\ntools: [{mcp: {url: "https://tools.example.com/mcp"}, tools: [search]}]\n'
 )
 
 
@@ -105,38 +104,37 @@ def test_tools_that_an_agent_of_a_server_lends() -> None:
     assert lent is not None
     assert (lent.tool, lent.server, lent.effects, lent.keys) == ("read", spec.server, Effects.READ, spec.keys)
     assert spec.tool_named("remove") is None
+    assert spec.use_problem("read") == ""
+    assert spec.use_problem("remove") == "the agent lends no tool 'remove'; it lends search, read"
+    assert spec.use_problem(None) == "the agent only lends tools, and a step names one: search, read"
 
 
 def test_an_agent_of_one_tool_lends_it_as_it_is() -> None:
     spec = parse_agent(LENDING.replace("tools: [search, read]", "tool: search\ninput_schema: {type: object}")).spec
     assert spec.tool_named("search") is spec
+    assert spec.use_problem(None) == spec.use_problem("search") == ""
     assert spec.tool_named("read") is None
 
 
-def test_a_models_tools_are_lent_with_their_own_server_and_effects() -> None:
-    spec = parse_agent(MODEL).spec
-    read, remove = spec.tool_named("read"), spec.tool_named("remove")
-    assert read is not None
-    assert remove is not None
-    assert (read.server.url, read.effects, read.timeout_seconds) == ("https://tools.example.com/mcp", Effects.READ, 20)
-    assert (remove.server.url, remove.effects, remove.keys) == ("https://other.example.com/mcp", Effects.WRITE, ())
-    assert read.retry == spec.retry
-    assert spec.tool_named("write") is None
-
-
-def test_an_agent_without_tools_lends_none() -> None:
-    text = 'apiVersion: agent/v1\nkind: http\nhttp: {url: "https://agents.example.com/x"}\n'
-    assert parse_agent(text).spec.tool_named("x") is None
+@pytest.mark.parametrize("text", [MODEL, 'apiVersion: agent/v1\nkind: http\nhttp: {url: "https://x.example.com/"}\n'])
+def test_other_agents_lend_nothing_not_even_what_their_model_may_call(text: str) -> None:
+    spec = parse_agent(text).spec
+    assert (spec.tool_named("search"), spec.lent_tools, spec.use_problem(None)) == (None, (), "")
+    assert spec.use_problem("search") == "the agent lends no tool 'search'; it lends none"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("tools: [search, read]", ""), "it is either tool or tools"),
-        (("tools: [search, read]", "tools: []"), "it is either tool or tools"),
-        (("tools: ", "tool: search\ntools: "), "it is either tool or tools"),
-        (("effects: read", "input_schema: {type: object}"), "input_schema is said of one tool, not of several"),
-        (("effects: read", "output_schema: {type: object}"), "output_schema is said of one tool, not of several"),
+        (("tools: [search, read]", ""), "an agent of kind mcp names its tool, or in tools several that it lends"),
+        (
+            ("tools: [search, read]", "tools: []"),
+            "an agent of kind mcp names its tool, or in tools several that it lends",
+        ),
+        (("tools: ", "tool: search\ntools: "), "an agent of kind mcp has a tool or lends tools, not both"),
+        (("effects: read", "input_schema: {type: object}"), f"input_schema {ALONE}"),
+        (("effects: read", "output_schema: {type: object}"), f"output_schema {ALONE}"),
+        (("effects: read", "flow: {concurrency: {limit: 2}}"), f"flow {ALONE}"),
     ],
 )
 def test_an_agent_has_one_tool_or_lends_several(change: tuple[str, str], message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from execution.domain.endpoints import HttpEndpoint
 from execution.domain.evals import Evals
@@ -53,8 +53,19 @@ class AgentShape(Shape):
         return ()
 
     def tool_named(self, name: str) -> McpAgent | None:  # noqa: ARG002
-        """What a step calls that names this tool of the agent; None where it has none of the name."""
+        """What a step calls that names this tool of the agent; None where it lends none of the name."""
         return None
+
+    @property
+    def lent_tools(self) -> tuple[str, ...]:
+        """The tools that steps may call by name."""
+        return ()
+
+    def use_problem(self, tool: str | None) -> str:
+        """Why a step cannot call this tool of it, or (None) run it; empty when it can."""
+        if tool is None or tool in self.lent_tools:
+            return ""
+        return f"the agent lends no tool {tool!r}; it lends {', '.join(self.lent_tools) or 'none'}"
 
     @property
     def said_timeout(self) -> float | None:
@@ -90,15 +101,6 @@ class LlmAgent(AgentShape):
     def effects(self) -> Effects:
         """A model changes nothing outside, its tools may: asking it twice may call each of them twice."""
         return gravest([source.effects for source in self.tools])
-
-    def tool_named(self, name: str) -> McpAgent | None:
-        """What a step calls that names this tool of the agent: its server's tool, without a model."""
-        source = next((each for each in self.tools if name in each.tools), None)
-        if source is None:
-            return None
-        said = {"server": source.mcp, "tool": name, "effects": source.effects_name}
-        shared = {"apiVersion": self.api_version, "limits": self.limits, "retry": self.retry}
-        return McpAgent.model_validate({"kind": "mcp", **said, **shared})
 
     @property
     def max_tool_calls(self) -> int:
@@ -189,6 +191,8 @@ class McpAgent(AgentShape):
     `tools` does nothing by itself: steps of orchestrations call them.
     """
 
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["tool"]}, {"required": ["tools"]}]})
+
     kind: Literal["mcp"]
     server: McpServer
     tool: ToolName | None = None
@@ -205,19 +209,32 @@ class McpAgent(AgentShape):
         """What a repeated call does to the world."""
         return Effects(self.effects_name)
 
+    @property
+    def lent_tools(self) -> tuple[str, ...]:
+        """The tools that steps may call by name."""
+        return (self.tool,) if self.tool is not None else tuple(self.tools)
+
+    def use_problem(self, tool: str | None) -> str:
+        """Why a step cannot call this tool of it, or (None) run it; empty when it can."""
+        if tool is None and self.tool is None:
+            return f"the agent only lends tools, and a step names one: {', '.join(self.tools)}"
+        return super().use_problem(tool)
+
     def tool_named(self, name: str) -> McpAgent | None:
-        """What a step calls that names this tool of the server; None where the definition does not name it."""
+        """What a step calls that names this tool of the server; None where it lends none of the name."""
         if name == self.tool:
             return self
         return self.model_copy(update={"tool": name, "tools": []}) if name in self.tools else None
 
     @model_validator(mode="after")
     def _one_or_several(self) -> Self:
-        if (self.tool is None) != bool(self.tools):
-            raise ValueError("it is either tool or tools")
-        of_one = {"input_schema", "output_schema", "evals"} & self.model_fields_set
-        if self.tools and of_one:
-            raise ValueError(f"{min(of_one)} is said of one tool, not of several")
+        if self.tool is None and not self.tools:
+            raise ValueError("an agent of kind mcp names its tool, or in tools several that it lends")
+        if self.tool is not None and self.tools:
+            raise ValueError("an agent of kind mcp has a tool or lends tools, not both")
+        alone = {"input_schema", "output_schema", "evals", "flow"} & self.model_fields_set
+        if self.tools and alone:
+            raise ValueError(f"{min(alone)} is for an agent that runs by itself, which one that lends tools does not")
         return self
 
 

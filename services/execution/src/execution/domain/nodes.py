@@ -208,6 +208,8 @@ CallNode: TypeAlias = AgentNode | ToolNode
 """What a worker calls somebody for."""
 CALLS = (AgentNode, ToolNode)
 CALL_KINDS = tuple(kind.kind for kind in CALLS)
+IS_CALL = f"kind in {CALL_KINDS!r}"
+"""The same of a row, in SQL."""
 Leaf: TypeAlias = CallNode | WaitNode | SubrunNode
 Container: TypeAlias = ParallelNode | MapNode | BranchNode | LoopNode
 Node: TypeAlias = Leaf | Container

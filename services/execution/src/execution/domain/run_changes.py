@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from execution.domain.nodes import CALL_KINDS
 from execution.domain.runs import RunStatus
 
 
@@ -32,7 +33,7 @@ CHANGES = {
     "execution.step.completed.v1": _RESUMED,
     "execution.step.failed.v1": _RESUMED,
 }
-_OF_AGENTS = b'"kind":"agent"'
+_OF_CALLS = tuple(f'"kind":"{kind}"'.encode() for kind in CALL_KINDS)
 _ALONE = (b'"id":"execution.detached"', b'"id":"execution.clock"')
 """Who tells of calls that went on without their run: of their end, or that their worker is gone."""
 
@@ -43,7 +44,7 @@ def tells_change(kind: str, body: bytes) -> bool:
     It did not wait for a call that whoever had it in hand has made; of one that was decided or stopped, that says it.
     """
     change = CHANGES.get(kind)
-    if change is not _RESUMED or _OF_AGENTS not in body:
+    if change is not _RESUMED or not any(call in body for call in _OF_CALLS):
         return change is not None
     return any(who in body for who in _ALONE)
 

@@ -119,9 +119,11 @@ _TAKE = f"""with waiting as (
 )
 update run r set dispatched_at = now() from waiting
 where r.retention_class = waiting.retention_class and r.id = waiting.id returning r.id"""  # noqa: S608
-_AGAIN = """update run r set dispatched_at = {when} from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
+_AGAIN = """update run r set dispatched_at = now() from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
 where i.retention_class between 0 and 9999 and r.retention_class = i.retention_class and r.id = i.id
   and r.status = 'queued'"""
+# Nor has it a place in its group any more, as long as it has not begun: where its workspace drains, it may never begin.
+_BACK = _AGAIN.replace("now()", "null, flow_since = case when r.token > 0 then r.flow_since end")
 
 
 class Candidate(NamedTuple):
@@ -337,7 +339,7 @@ class Admission:
         orphans = [self.dispatched[row["id"]] for row in rows if row["id"] in queued and row["is_orphaned"]]
         if orphans:
             log.warning("dispatched again", runs=len(orphans))
-            await connection.execute(_AGAIN.format(when="now()"), *_keys(orphans))
+            await connection.execute(_AGAIN, *_keys(orphans))
             await self._publish(connection, line, orphans)
 
     async def _publish(self, connection: Any, line: Line, candidates: Sequence[Candidate]) -> None:
@@ -345,7 +347,7 @@ class Admission:
         arrived = await line.publish([one.dispatch for one in candidates])
         lost = [one for one, there in zip(candidates, arrived, strict=True) if not there]
         if lost:
-            await connection.execute(_AGAIN.format(when="null"), *_keys(lost))
+            await connection.execute(_BACK, *_keys(lost))
             for one in lost:
                 self.dispatched.pop(one.id, None)
 

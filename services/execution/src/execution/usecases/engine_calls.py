@@ -57,8 +57,8 @@ class Calls:
             agent = await self._shop.definitions.called_by(self._run, cast("CallNode", step.node))
         except DefinitionGoneError:
             fault = "definition_gone", "The agent's version is not there."
-        except UnknownToolError:
-            fault = AgentErrorCode.UNKNOWN_TOOL, "The agent's version names no such tool."
+        except UnknownToolError as error:
+            fault = AgentErrorCode.UNKNOWN_TOOL, str(error)
         said = getattr(step.node, "timeout_seconds", None) or graph.step_timeout_seconds
         wanted = [LONGEST_CALL_SECONDS, said]
         if agent is not None:  # its own word is a limit, what nobody has said is none

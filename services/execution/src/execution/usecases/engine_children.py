@@ -111,8 +111,7 @@ class Children:
             "semver": version.semver,
             "limits": told_limits(limits),
         }
-        row = bare_step(self.run, _key(step), 1, next_number())._replace(
-            kind=SubrunNode.kind,
+        row = bare_step(self.run, _key(step), SubrunNode.kind, 1, next_number())._replace(
             status=StepStatus.WAITING,
             completed_at=None,
             input=stored.inline,
@@ -127,7 +126,7 @@ class Children:
         return None
 
     async def _refuse(self, step: Ready, code: str, write: RunWrite, next_number: Callable[[], int]) -> Outcome:
-        row = bare_step(self.run, _key(step), 1, next_number())._replace(kind=SubrunNode.kind)
+        row = bare_step(self.run, _key(step), SubrunNode.kind, 1, next_number())
         outcome = Outcome(StepStatus.FAILED, None, code)
         return await self.waits.end(outcome, row, write, "The child run cannot be asked for.")
 

@@ -17,7 +17,7 @@ from execution.domain.definitions import agent_of, orchestration_of
 from execution.domain.documents import Json
 from execution.domain.graph import Graph
 from execution.domain.model_choices import KeyUse, OneModel, may_receive
-from execution.domain.nodes import AgentNode, CallNode
+from execution.domain.nodes import AgentNode, CallNode, ToolNode
 from execution.domain.retries import RetryPolicy
 from execution.domain.runs import Limits
 from execution.domain.shapes import policy_of
@@ -63,7 +63,7 @@ class AgentVersion:
 
 
 class UnknownToolError(Exception):
-    """The agent's version names no such tool."""
+    """The agent's version lends no such tool; the message says which."""
 
 
 class ChildVersion(NamedTuple):
@@ -107,7 +107,7 @@ class Definitions:
     async def called_by(self, run: ClaimedRun, node: CallNode) -> AgentVersion:
         """What a step of this run calls; DefinitionGoneError or UnknownToolError when it is not there."""
         agent = await self.agent_of(run, node.agent)
-        return agent if isinstance(node, AgentNode) else self._tool(run.organization_id, agent, node.tool)
+        return agent if isinstance(node, AgentNode) else self._tool(run.organization_id, agent, node)
 
     async def child_of(self, run: ClaimedRun, alias: str) -> ChildVersion:
         """The orchestration an alias stands for in this run; DefinitionGoneError when it is not there."""
@@ -144,14 +144,14 @@ class Definitions:
             _keep(self._orchestrations, key, found)
         return found
 
-    def _tool(self, organization_id: UUID, agent: AgentVersion, name: str) -> AgentVersion:
+    def _tool(self, organization_id: UUID, agent: AgentVersion, node: ToolNode) -> AgentVersion:
         """The agent's version as one that is nothing but this tool of it."""
-        key = organization_id, agent.id, name
+        key = organization_id, agent.id, node.tool
         found = self._tools.get(key)
         if found is None:
-            spec = agent.spec.tool_named(name)
+            spec = agent.spec.tool_named(node.tool)
             if spec is None:
-                raise UnknownToolError
+                raise UnknownToolError(f"Version {agent.semver} of {node.agent!r} lends no tool {node.tool!r}.")
             found = replace(agent, spec=spec, max_output_tokens=0)
             _keep(self._tools, key, found)
         return found

@@ -86,6 +86,7 @@ class Progress:
 
 
 def _undecided(run: ClaimedRun, row: Any) -> StepRow:
-    return bare_step(run, StepKey(row["node"], row["iteration"]), row["attempt"], row["step_number"])._replace(
+    key = StepKey(row["node"], row["iteration"])
+    return bare_step(run, key, row["kind"], row["attempt"], row["step_number"])._replace(
         id=row["id"], status=StepStatus.NEEDS_DECISION, started_at=row["started_at"], completed_at=None
     )

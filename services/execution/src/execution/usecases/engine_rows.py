@@ -274,12 +274,12 @@ class Rows:
             return await connection.fetch(statement, *values)
 
 
-def bare_step(run: ClaimedRun, key: StepKey, number: int, step_number: int) -> StepRow:
-    """A step that no agent did, as skipped now; whoever makes something else of it says so."""
+def bare_step(run: ClaimedRun, key: StepKey, kind: str, number: int, step_number: int) -> StepRow:
+    """A step that nobody was called for, as skipped now; whoever makes something else of it says so."""
     now = utc_now()
     return StepRow(
         run.organization_id, run.retention_class, run.id, run.token, key.node, key.iteration, number, new_id(),
-        step_number, "agent", "read", None, None, "", StepStatus.SKIPPED, None, None, None, None, None, None, False,
+        step_number, kind, "read", None, None, "", StepStatus.SKIPPED, None, None, None, None, None, None, False,
         "", "", "", 0, 0, 0, now, now,
     )  # fmt: skip
 

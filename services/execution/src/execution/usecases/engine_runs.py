@@ -346,17 +346,16 @@ class RunInHand:
         self._add(write, await self._calls.abandon(task, why), StepStatus.SKIPPED, is_given_up=True)
 
     def _skipped(self, graph: Graph, key: StepKey, write: RunWrite) -> StepRow:
-        begun = self._waits.forget(key)
+        begun, kind = self._waits.forget(key), graph.nodes[key.node].kind
         if begun is not None:
             write.settles = True
             self._caps.give_up(key)
             write.stirs_children = write.stirs_children or begun.kind == SubrunNode.kind
-            kind = graph.nodes[key.node].kind
             begun = begun._replace(kind=kind, status=StepStatus.SKIPPED, completed_at=utc_now())
             write.facts.append(engine_facts.step_skipped(self.run, begun))
             return begun
-        row = bare_step(self.run, key, self._progress.tried.get(key, 0) + 1, self._progress.next_number())
-        return row._replace(kind=graph.nodes[key.node].kind)
+        tried = self._progress.tried.get(key, 0)
+        return bare_step(self.run, key, kind, tried + 1, self._progress.next_number())
 
     async def _finish(self, write: RunWrite, finished: Finished) -> None:
         """Store the run's end with its output, or what there is of it; nobody has to answer it any more."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from execution.domain.nodes import IS_CALL
+
 LEASE_SECONDS = 10
 CALL_LEASE_SECONDS = 30
 """Of a call that goes on without its run: it has taken long already, and is dear to make again."""
@@ -71,7 +73,7 @@ WRITE = f"""with item as (
     effects, agent_id, agent_version_id, agent_semver, status, input, input_ref, output, output_ref, error_code,
     error_message, will_retry, provider, model_name, price_version, input_tokens, output_tokens, cost_usd_micros,
     started_at, completed_at, copied_from, child, lease_until)
-  select s.*, case when s.status = 'waiting' and s.kind in ('agent', 'tool')
+  select s.*, case when s.status = 'waiting' and s.{IS_CALL}
     then now() + interval '{CALL_LEASE_SECONDS} s' end
   from unnest($21::uuid[], $22::smallint[], $23::uuid[], $24::bigint[], $25::text[], $26::integer[],
     $27::smallint[], $28::uuid[], $29::integer[], $30::text[], $31::text[], $32::uuid[], $33::uuid[], $34::text[],
@@ -85,7 +87,7 @@ WRITE = f"""with item as (
     error_code = excluded.error_code, error_message = excluded.error_message, will_retry = excluded.will_retry,
     input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens,
     cost_usd_micros = excluded.cost_usd_micros, completed_at = excluded.completed_at, token = excluded.token,
-    child = case when step.kind in ('agent', 'tool') then excluded.child else step.child end,
+    child = case when step.{IS_CALL} then excluded.child else step.child end,
     lease_until = excluded.lease_until, provider = coalesce(nullif(excluded.provider, ''), step.provider),
     model_name = coalesce(nullif(excluded.model_name, ''), step.model_name),
     price_version = coalesce(nullif(excluded.price_version, ''), step.price_version),

@@ -57,10 +57,9 @@ class Waits:
     def recall(self, record: Any) -> None:
         """A waiting step that is stored already."""
         key = StepKey(record["node"], record["iteration"])
-        row = bare_step(self._run, key, record["attempt"], record["step_number"])
+        row = bare_step(self._run, key, record["kind"], record["attempt"], record["step_number"])
         self._begun[key] = row._replace(
             id=record["id"],
-            kind=record["kind"],
             effects=record["effects"],
             agent_id=record["agent_id"],
             agent_version_id=record["agent_version_id"],
@@ -123,9 +122,8 @@ class Waits:
                 continue
             is_new = row is None
             if row is None:
-                row = bare_step(self._run, key, 1, next_number())
+                row = bare_step(self._run, key, step.node.wait, 1, next_number())
                 row = row._replace(status=StepStatus.WAITING, completed_at=None)
-            row = row._replace(kind=step.node.wait)
             outcome = await self._look_at(step, step.node, row, write, is_new=is_new)
             if outcome is not None:
                 ended[key] = outcome

@@ -40,7 +40,7 @@ async def apply_orchestration(
     changes = apply_patch(uow, row, {"description": metadata.description})
     if changes:
         uow.emit(OrchestrationUpdated.of(row, changes=told(changes)))
-    resolved = await resolve_references(uow, place.id, revision.references, {})
+    resolved = await resolve_references(uow, place.id, revision, {})
     current = await current_version(uow, row)
     if current.digest == revision.digest and current.agent_ids == resolved:
         return Applied(row, sorted(changes))

@@ -10,9 +10,11 @@ from sqlalchemy import literal, or_, select, tuple_
 
 from chassis.errors import ConflictError, InvalidError
 from chassis.uow import UnitOfWork
-from execution.domain.agents import highest_risk
+from execution.domain.agents import AgentSpec, highest_risk
+from execution.domain.definitions import agent_of
+from execution.domain.nodes import CALL_KINDS
 from execution.domain.orchestrations import AgentReference, OrchestrationReference
-from execution.domain.revisions import CURRENT, ORCHESTRATION, is_orchestration
+from execution.domain.revisions import CURRENT, ORCHESTRATION, Revision, is_orchestration
 from execution.tables.agents import Agent, AgentVersion
 from execution.tables.orchestrations import Orchestration, OrchestrationVersion
 
@@ -49,12 +51,14 @@ class Pinned(NamedTuple):
 
 
 async def resolve_references(
-    uow: UnitOfWork, workspace_id: UUID, named: Mapping[str, AgentReference], given: AgentIds
+    uow: UnitOfWork, workspace_id: UUID, revision: Revision, given: AgentIds
 ) -> dict[str, dict[str, str]]:
     """What each alias stands for, ids for names; InvalidError naming every alias that stands for nothing living there.
 
-    `named` is what the definition's own text says, and goes before what was `given` beside it.
+    What the definition's own text says goes before what was `given` beside it. InvalidError as well where a step calls
+    a tool that its agent does not lend, or runs one that does nothing by itself.
     """
+    named = revision.references
     aliases = sorted({*given, *named})
     if len(aliases) > MAX_AGENTS:
         raise InvalidError(f"An orchestration names at most {MAX_AGENTS} agents.", code="too_many_agents")
@@ -70,6 +74,7 @@ async def resolve_references(
             code="unknown_orchestration" if children.issuperset(unknown) else "unknown_agent",
             errors=[_unknown(alias, _CHILD if alias in children else _AGENT) for alias in unknown],
         )
+    await _require_tools(uow, revision, found)
     return found
 
 
@@ -94,6 +99,36 @@ def _is_child(named: AgentReference | None, given: Mapping[str, str] | None) -> 
 
 def _unknown(alias: str, noun: _Noun) -> dict[str, Any]:
     return {"loc": [f"{noun.name}s", alias], "code": f"unknown_{noun.name}", "message": f"no such {noun.name}"}
+
+
+async def _require_tools(uow: UnitOfWork, revision: Revision, resolved: AgentIds) -> None:
+    called = [node for node in revision.graph["nodes"] if node["kind"] in CALL_KINDS]
+    specs = await _specs(uow, {node["agent"]: resolved[node["agent"]] for node in called if node["agent"] in resolved})
+    errors = []
+    for node in called:
+        spec = specs.get(node["agent"])
+        message = spec and spec.use_problem(node.get("tool"))
+        if message:
+            errors.append({"loc": ["steps", node["id"]], "code": "unknown_tool", "message": message})
+    if errors:
+        shown = "; ".join(f"{error['loc'][1]}: {error['message']}" for error in errors[:3])
+        raise InvalidError(f"These steps call what is not there: {shown}", code="unknown_tool", errors=errors)
+
+
+async def _specs(uow: UnitOfWork, wanted: AgentIds) -> dict[str, AgentSpec]:
+    """The definition of the revision that each alias stands for now."""
+    version, of = AgentVersion, AgentVersion.agent_id
+    ids = {UUID(reference["id"]) for reference in wanted.values()}
+    semvers = {reference["version"] for reference in wanted.values()}
+    picked = select(of, version.semver, version.is_current, version.config).where(
+        of.in_(ids), version.is_current | version.semver.in_(semvers)
+    )
+    specs: dict[tuple[str, str], AgentSpec] = {}
+    for row in await uow.execute(picked):
+        specs[str(row.agent_id), row.semver] = spec = agent_of(row.config)
+        if row.is_current:
+            specs[str(row.agent_id), CURRENT] = spec
+    return {alias: specs[found["id"], found["version"]] for alias, found in wanted.items()}
 
 
 async def _resolve(  # noqa: PLR0917

@@ -39,7 +39,7 @@ async def create_orchestration_version(
     orchestration = await get_living(uow, Orchestration, orchestration_id, lock=True)
     kept = orchestration.agent_ids if agent_ids is None else agent_ids
     revision = read_orchestration(config_yaml, kept)
-    resolved = await resolve_references(uow, orchestration.workspace_id, revision.references, kept)
+    resolved = await resolve_references(uow, orchestration.workspace_id, revision, kept)
     current = await current_version(uow, orchestration)
     if current.digest == revision.digest and current.agent_ids == resolved:
         return current

@@ -48,7 +48,7 @@ async def create_orchestration(
     """
     revision = read_orchestration(config_yaml, agent_ids or None)
     place = await find_workspace(uow, workspace)
-    resolved = await resolve_references(uow, place.id, revision.references, agent_ids)
+    resolved = await resolve_references(uow, place.id, revision, agent_ids)
     orchestration = Orchestration(
         id=new_id(),
         organization_id=uow.organization_id,

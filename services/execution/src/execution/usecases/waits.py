@@ -11,7 +11,7 @@ from chassis.objects import Objects, keep_payload
 from chassis.uow import UnitOfWork
 from contracts.execution import StepCompleted, StepFailed
 from execution.domain.graph import Graph
-from execution.domain.nodes import CALL_KINDS, Wait, WaitNode
+from execution.domain.nodes import CALL_KINDS, IS_CALL, Wait, WaitNode
 from execution.domain.runs import RunStatus, StepStatus, WaitingFor
 from execution.tables.orchestrations import OrchestrationVersion
 from execution.tables.runs import Run, Step
@@ -19,15 +19,15 @@ from execution.usecases.steps import queue_again, steps_of_run
 
 Waiting = tuple[Step, WaitNode]
 # A call that goes on without its run has left: its attempt is one that failed.
-_CLOSE = """update step s set status = case when s.kind in ('agent', 'tool') then 'failed' else 'skipped' end,
-  error_code = case when s.kind in ('agent', 'tool') then $4 else s.error_code end,
-  child = case when s.kind in ('agent', 'tool') then null else s.child end,
+_CLOSE = f"""update step s set status = case when s.{IS_CALL} then 'failed' else 'skipped' end,
+  error_code = case when s.{IS_CALL} then $4 else s.error_code end,
+  child = case when s.{IS_CALL} then null else s.child end,
   lease_until = null, completed_at = $3, updated_at = $3, version = s.version + 1
 from run r where s.organization_id = $1 and s.run_id = any($2::uuid[]) and s.status = 'waiting'
   and r.organization_id = s.organization_id and r.retention_class = s.retention_class and r.id = s.run_id
 returning s.run_id, r.workspace_id, r.created_by as owner_id, s.id as step_id, s.node, s.iteration, s.attempt, s.kind,
   s.agent_id, s.agent_semver, s.provider, s.model_name, s.price_version, s.started_at, s.completed_at as ended_at,
-  s.error_code, s.will_retry"""
+  s.error_code, s.will_retry"""  # noqa: S608  (kinds of our own)
 
 
 async def find_signal_waits(uow: UnitOfWork, run: Run, name: str) -> list[Step]:

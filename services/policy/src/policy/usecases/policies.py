@@ -186,6 +186,8 @@ async def unassign_policy(uow: UnitOfWork, policy_id: UUID, assignment_id: UUID)
 def _checked(policy_type: str, rules_yaml: str) -> Document:
     try:
         document = parse_document(rules_yaml)
+        if document.withdrawn:
+            raise DocumentError(document.withdrawn)
     except DocumentError as error:
         raise InvalidError(
             "The rules cannot be used; `errors` names each problem by line and column.",
