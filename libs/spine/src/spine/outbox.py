@@ -296,6 +296,7 @@ class Notifier:
 
     async def _notify(self) -> None:
         while self._again:
+            await asyncio.sleep(0)  # whom the same commit has set free, such as a run's start, goes first
             self._again = False
             try:
                 async with self._engine.connect() as connection:

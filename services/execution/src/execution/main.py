@@ -81,6 +81,8 @@ def build(settings: Settings) -> Service:
         settings,
         migrations_of(execution),
         routers=[
+            run_feeds.router,  # before runs: `/v1/runs/events` names no run; first is what is asked for most
+            runs.router,
             agents.router,
             agent_versions.router,
             allowed_hosts.router,
@@ -91,8 +93,6 @@ def build(settings: Settings) -> Service:
             kill_switches.router,
             model_credentials.router,
             model_prices.router,
-            run_feeds.router,  # before runs: `/v1/runs/events` names no run
-            runs.router,
             runs_bulk.router,
             forks.router,
             run_events.router,

@@ -127,6 +127,22 @@ async def open_rows(engine: EngineStage, name: str) -> Rows:
     return await Rows.open(engine.addresses.batch_dsn, name)
 
 
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_on_one_connection_only_the_organizations_asked_for_exist(engine: EngineStage, *, is_kept: bool) -> None:
+    places = [await engine.place(), await engine.place()]
+    runs = [await engine.queue_run(place, await engine.agent(place, "one")) for place in places]
+    first, second = (place.organization_id for place in places)
+    rows = await open_rows(engine, "both")
+    told = "select id, current_setting('synchronous_commit') from run where id = any($1)"
+    turns = ((first,), (second,), (second,), (first, second), (first,), ())
+    for turn in turns:
+        found = await rows.fetch(set(turn), told, runs, is_kept=is_kept)
+        there = {run for run, place in zip(runs, places, strict=True) if place.organization_id in turn}
+        assert {row["id"] for row in found} == there
+        assert {row["current_setting"] for row in found} <= {"on" if is_kept else "off"}
+    await rows.close()
+
+
 async def test_a_worker_that_lost_its_run_stores_nothing(engine: EngineStage) -> None:
     place = await engine.place()
     run_id = await engine.queue_run(place, await engine.agent(place, "one"))

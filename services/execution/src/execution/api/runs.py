@@ -181,8 +181,7 @@ async def start_run(
     await expect_watcher(request, run.id, prefer)
     wake_ups_of(request).queued()
     if seconds := wait_of(prefer):
-        await _wait(request, run.id, seconds)
-        run = await in_unit(request, lambda uow: runs.get_run(uow, run.id))
+        run = await _wait(request, run, seconds)
         response.headers["Preference-Applied"] = f"wait={seconds}"
     response.headers["Location"] = f"/v1/runs/{run.id}"
     response.status_code = 200 if run.status in FINAL else 202
@@ -205,9 +204,8 @@ async def count_runs(uow: Uow, query: Annotated[ListQuery, Depends(RUN_LIST.quer
 async def get_run(request: Request, run_id: UUID, prefer: Prefer = "") -> RunOut:
     """The run; with `Prefer: wait`, once it is over or the time is up."""
     run = await in_unit(request, lambda uow: runs.get_run(uow, run_id))
-    if run.status not in FINAL and (seconds := wait_of(prefer)):
-        await _wait(request, run_id, seconds)
-        run = await in_unit(request, lambda uow: runs.get_run(uow, run_id))
+    if seconds := wait_of(prefer):
+        run = await _wait(request, run, seconds)
     objects = objects_of(request)
     out = await RunOut.of(run, objects, permit_of(request).masked)
     if run.status == RunStatus.QUEUED:
@@ -245,10 +243,17 @@ def wait_of(prefer: str) -> int:
     return min(int(found[1]), MAX_WAIT_SECONDS) if found else 0
 
 
-async def _wait(request: Request, run_id: UUID, seconds: int) -> None:
+async def _wait(request: Request, run: Run, seconds: int) -> Run:
+    """The run as it was last read: over, or as it was when the time was up."""
+    if run.status in FINAL:
+        return run
     allow_seconds(request, seconds + _SLACK_SECONDS)
+    last = run
 
     async def over() -> bool:
-        return (await in_unit(request, lambda uow: runs.get_run(uow, run_id))).status in FINAL
+        nonlocal last
+        last = await in_unit(request, lambda uow: runs.get_run(uow, run.id))
+        return last.status in FINAL
 
-    await wake_ups_of(request).wait_until(run_id, over, seconds)
+    await wake_ups_of(request).wait_until(run.id, over, seconds)
+    return last

@@ -25,7 +25,7 @@ from execution.domain.walk import StepKey
 from execution.usecases.engine_statements import CLAIM, KEYED_PLANS, RECORDED, STAND, STEPS, WRITE
 from execution.usecases.wake_ups import CHILDREN, WAITING
 
-POOL_SIZE = 8
+POOL_SIZE, FORGETTABLE_POOL_SIZE = 8, 2
 _SESSION = KEYED_PLANS | {
     "statement_timeout": "10000",
     "lock_timeout": "5000",
@@ -190,23 +190,43 @@ class Standing(NamedTuple):
     is_killed: bool
 
 
+class _Connection(asyncpg.Connection):
+    """A connection that knows which organizations exist for it."""
+
+    _seen: str | None = None
+
+    async def see(self, organizations: set[UUID]) -> None:
+        """From now on only these exist; costs a round trip where others did."""
+        wanted = ",".join(sorted(map(str, organizations)))
+        if wanted != self._seen:
+            self._seen = None  # until the server has said so
+            await self.execute(f"select set_config('app.organization_ids', '{{{wanted}}}', false)")
+            self._seen = wanted
+
+
 class Rows:
     """The batch role's connections, and what the engine does with them."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], worker_id: str) -> None:
-        self._pool, self.worker_id = pool, worker_id
+    def __init__(
+        self, kept: asyncpg.Pool[asyncpg.Record], forgettable: asyncpg.Pool[asyncpg.Record], worker_id: str
+    ) -> None:  # fmt: skip
+        self._kept, self._forgettable, self.worker_id = kept, forgettable, worker_id
 
     @classmethod
     async def open(cls, batch_dsn: str, worker_id: str) -> Rows:
         """Connect as the batch role."""
-        pool = await asyncpg.create_pool(
-            batch_dsn, min_size=1, max_size=POOL_SIZE, reset=_keep, command_timeout=15, server_settings=_SESSION
-        )
-        return cls(pool, worker_id)
+        kept = await _open_pool(batch_dsn, POOL_SIZE, _SESSION | {"synchronous_commit": "on"})
+        try:
+            quick = await _open_pool(batch_dsn, FORGETTABLE_POOL_SIZE, _SESSION | {"synchronous_commit": "off"})
+        except BaseException:
+            kept.terminate()
+            raise
+        return cls(kept, quick, worker_id)
 
     async def close(self) -> None:
         """Hang up."""
-        self._pool.terminate()
+        self._kept.terminate()
+        self._forgettable.terminate()
 
     async def claim(self, asked: Sequence[tuple[Dispatch, bool]]) -> list[ClaimedRun | None]:
         """Take these runs (each with whether its message was redelivered); None for those not to be had."""
@@ -262,15 +282,12 @@ class Rows:
     ) -> list[asyncpg.Record]:
         """Run one statement, which is its own transaction, where only these organizations exist.
 
-        The settings are the session's, not the transaction's: two round trips instead of four. Every use sets them
-        anew. What may be lost where PostgreSQL itself crashes (not `is_kept`) is not waited for until it is on disk.
+        The organizations are the session's, not the transaction's: one round trip instead of four, two where the
+        connection was last used for others. What may be lost where PostgreSQL itself crashes (not `is_kept`) is not
+        waited for until it is on disk.
         """
-        async with self._pool.acquire() as connection:
-            listed, waits = ",".join(map(str, organizations)), "on" if is_kept else "off"
-            await connection.execute(
-                f"select set_config('app.organization_ids', '{{{listed}}}', false),"
-                f" set_config('synchronous_commit', '{waits}', false)"
-            )
+        async with (self._kept if is_kept else self._forgettable).acquire() as connection:
+            await connection.see(organizations)  # type: ignore[attr-defined]  # the pool's wrapper hands it on
             return await connection.fetch(statement, *values)
 
 
@@ -297,6 +314,18 @@ def is_gone(error: BaseException) -> bool:
 def _columns(rows: Iterable[tuple[Any, ...]], width: int) -> list[Sequence[Any]]:
     columns: list[Sequence[Any]] = [list(column) for column in zip(*rows, strict=True)]
     return columns or [[] for _ in range(width)]
+
+
+async def _open_pool(dsn: str, size: int, session: dict[str, str]) -> asyncpg.Pool[asyncpg.Record]:
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=1,
+        max_size=size,
+        reset=_keep,
+        command_timeout=15,
+        server_settings=session,
+        connection_class=_Connection,
+    )
 
 
 async def _keep(_connection: Any) -> None:

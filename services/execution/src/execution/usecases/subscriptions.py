@@ -23,15 +23,15 @@ FREE_RUNS_PER_MONTH = 100_000
 
 KEPT = {"plan_id", "status", "current_period_start", "current_period_end", "max_agents", "max_executions_per_month"}
 
-_COUNT_RUN = text("""with plan as (
+# Plain: every start of a run pays for it.
+_COUNT_RUN = """with plan as (
   select coalesce(
-    (select max_executions_per_month from subscription where status <> 'cancelled' limit 1), :free) as most
+    (select max_executions_per_month from subscription where status <> 'cancelled' limit 1), $3::integer) as most
 )
 insert into run_month as counted (organization_id, month, runs)
-select :organization_id, date_trunc('month', cast(:now as timestamptz) at time zone 'utc')::date, 1
-from plan where most > 0
+select $1::uuid, date_trunc('month', $2::timestamptz at time zone 'utc')::date, 1 from plan where most > 0
 on conflict (organization_id, month) do update set runs = counted.runs + 1
-where counted.runs < (select most from plan) returning runs""")
+where counted.runs < (select most from plan) returning runs"""
 _COUNT_RUNS = text("""with plan as (
   select coalesce(
     (select max_executions_per_month from subscription where status <> 'cancelled' limit 1), :free) as most
@@ -88,8 +88,7 @@ async def count_run(uow: UnitOfWork) -> None:
 
     The last statement before commit: the counter's row is held by one transaction at a time.
     """
-    values = {"organization_id": uow.organization_id, "now": uow.now, "free": FREE_RUNS_PER_MONTH}
-    if not await uow.execute(_COUNT_RUN, values):
+    if not await uow.fetch(_COUNT_RUN, uow.organization_id, uow.now, FREE_RUNS_PER_MONTH):
         most = (await read_allowance(uow)).runs_per_month
         raise LimitExceededError(f"Your plan allows {most} runs a month.", code="max_executions_per_month")
 

@@ -23,6 +23,8 @@ CHILDREN = "run_children"
 """There is a child run to start or to stop, or one has ended."""
 INTERVAL_SECONDS = 0.005
 POLL_SECONDS = 0.25
+FIRST_LOOK_SECONDS = 0.05
+"""What ends between the reading that somebody waits for and their listening is seen so much later."""
 MAX_PAYLOAD_IDS = 200
 """A notification holds 8,000 bytes; an id and its comma 37."""
 log = logger(part="wake_ups")
@@ -63,11 +65,15 @@ class WakeUps:
         await _rest(self._children, seconds)
 
     async def wait_until(self, run_id: UUID, done: Callable[[], Awaitable[bool]], seconds: float) -> bool:
-        """Wait until `done` says so, asked at each wake-up of the run and every 250 ms; False when time is up."""
+        """Wait until `done` says so, asked at each wake-up of the run and every 250 ms; False when time is up.
+
+        First after 50 ms: who waits has just seen that it is not over, and would only be in the way of its start.
+        """
         clock = asyncio.get_running_loop().time
         end = clock() + seconds
         with self._listening(run_id) as event:
             await self._try_open()
+            await _rest(event, min(FIRST_LOOK_SECONDS, seconds))
             while not await done():
                 if clock() >= end:
                     return False
