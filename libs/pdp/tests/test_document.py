@@ -71,6 +71,14 @@ def test_a_whole_document_is_read() -> None:
     assert [trial.name for trial in document.trials] == ["at noon"]
 
 
+def test_what_may_not_be_saved_any_more_is_still_read() -> None:
+    text = WHOLE.replace("run.max_tokens: 2000", "run.max_tool_calls: 5")
+    (problem,) = parse_document(text).withdrawn
+    assert problem.code == "not_supported_yet"
+    assert text.splitlines()[problem.line - 1][problem.column - 1 :].startswith("run.max_tool_calls")
+    assert parse_document(WHOLE).withdrawn == ()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "found_at", "code"),
     [

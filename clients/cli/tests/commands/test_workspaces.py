@@ -10,42 +10,41 @@ PLACE = {
     "required_approvers": [], "pii_allowed": False, "encryption_required": False, "retention_days": 90, "version": 4,
     "created_at": "2026-11-01T00:00:00Z", "updated_at": "2026-11-01T00:00:00Z",
 }  # fmt: skip
-UNDER_WAY = "/v1/runs/count?workspace_id=w1&status%5Bin%5D=running,waiting,cancelling"
-QUEUED = "/v1/runs/count?workspace_id=w1&status%5Bin%5D=queued"
+COUNT = "/v1/runs/count?workspace_id=w1&status%5Bin%5D="
 
 
-def stand(edge: ScriptedEdge, *, status: str = "active", under_way: int = 3, queued: int = 7) -> None:
+def stand(edge: ScriptedEdge, *, status: str = "active", running: int = 3, queued: int = 7) -> None:
     """A workspace with open runs, that changes as it is told."""
     edge.on("GET /v1/workspaces", (200, {"items": [PLACE | {"status": status}], "next_cursor": None}))
     edge.on("GET /v1/workspaces/w1", (200, PLACE | {"status": status}))
-    edge.on(f"GET {UNDER_WAY}", (200, {"count": under_way}))
-    edge.on(f"GET {QUEUED}", (200, {"count": queued}))
+    for statuses, count in (("running,cancelling", running), ("waiting", 1 if queued else 0), ("queued", queued)):
+        edge.on(f"GET {COUNT}{statuses}", (200, {"count": count}))
 
 
 def test_drain_says_what_it_does_and_what_is_still_open(edge: ScriptedEdge, remit: Terminal) -> None:
     stand(edge)
     edge.on("PATCH /v1/workspaces/w1/limits", (200, PLACE | {"status": "draining", "version": 5}))
     shown = remit("workspaces", "drain", "live").stdout
-    assert "live is draining: no run starts there until it is resumed" in shown
-    assert "open runs: 3 under way, 7 queued" in shown
+    assert "live is draining: it takes no new runs until it is resumed" in shown
+    assert "open runs: 3 running, 1 waiting, 7 queued" in shown
     assert "remit workspaces resume live" in shown
     (patch,) = [each for each in edge.asked if each.method == "PATCH"]
     assert (patch.body, patch.headers["If-Match"]) == ({"status": "draining"}, '"4"')
     found = json.loads(remit("workspaces", "drain", "live", "--json").stdout)
-    assert (found["status"], found["open_runs"]) == ("draining", {"under_way": 3, "queued": 7})
+    assert (found["status"], found["open_runs"]) == ("draining", {"running": 3, "waiting": 1, "queued": 7})
 
 
 def test_resume_lets_runs_start_again(edge: ScriptedEdge, remit: Terminal) -> None:
-    stand(edge, status="draining", under_way=0)
+    stand(edge, status="draining", running=0)
     edge.on("PATCH /v1/workspaces/w1/limits", (200, PLACE | {"version": 5}))
     shown = remit("workspaces", "resume", "live").stdout
     assert "live is active" in shown
-    assert "open runs: 0 under way, 7 queued" in shown
+    assert "open runs: 0 running, 1 waiting, 7 queued" in shown
     assert edge.asked[2].body == {"status": "active"}
 
 
 def test_workspaces_are_listed_and_shown_with_their_status(edge: ScriptedEdge, remit: Terminal) -> None:
-    stand(edge, status="draining", under_way=0, queued=0)
+    stand(edge, status="draining", running=0, queued=0)
     assert "draining" in remit("workspaces", "list", "--status", "draining").stdout
     assert edge.asked[0].path == "/v1/workspaces?limit=100&status=draining"
     shown = remit("workspaces", "show", "live").stdout
@@ -56,7 +55,7 @@ def test_workspaces_are_listed_and_shown_with_their_status(edge: ScriptedEdge, r
 def test_whoever_may_not_count_runs_drains_all_the_same(edge: ScriptedEdge, remit: Terminal) -> None:
     stand(edge)
     edge.on("PATCH /v1/workspaces/w1/limits", (200, PLACE | {"status": "draining", "version": 5}))
-    edge.on(f"GET {UNDER_WAY}", (403, {"status": 403, "code": "missing_permission", "detail": "No."}))
+    edge.on(f"GET {COUNT}running,cancelling", (403, {"status": 403, "code": "missing_permission", "detail": "No."}))
     shown = remit("workspaces", "drain", "live").stdout
     assert "is draining" in shown
     assert "you may not count its runs" in shown

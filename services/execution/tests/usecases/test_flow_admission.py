@@ -45,6 +45,13 @@ class SilentLine:
         raise ConnectionResetError
 
 
+class FullLine(SilentLine):
+    """A broker that takes nothing."""
+
+    async def publish(self, dispatches: Any) -> list[bool]:
+        return [False for _ in dispatches]
+
+
 @pytest.fixture
 async def engine(servers: Servers, anyio_backend: object) -> AsyncIterator[EngineStage]:
     async with make_engine_stage(servers) as made:
@@ -303,6 +310,23 @@ async def test_what_is_stopped_is_not_let_in_and_holds_up_nobody(engine: EngineS
         await until_still(admit)
     rows = await engine.database.sql("select organization_id from run where dispatched_at is not null")
     assert [row["organization_id"] for row in rows] == [other.organization_id] * 2
+
+
+async def test_a_run_that_the_broker_did_not_take_gives_its_place_back_until_it_has_begun(engine: EngineStage) -> None:
+    place = await engine.place()
+    what = await flowing(engine, place, "{concurrency: {limit: 2}}")
+    fresh = await queue(engine, place, what)
+    begun = await queue(engine, place, what, token=1)
+    await engine.database.sql("update run set flow_since = now() where id = $1", begun)
+    connection, admission = await sweeper(engine.addresses, "test"), Admission(engine.addresses)
+    assert await admission.admit(connection, cast("Line", FullLine())) == 2
+    rows = await engine.database.sql("select id, dispatched_at, flow_since from run")
+    assert {row["dispatched_at"] for row in rows} == {None}
+    assert {row["id"]: row["flow_since"] is not None for row in rows} == {fresh: False, begun: True}
+    async with rounds(engine) as admit:
+        await until_still(admit)
+    assert await engine.database.value(PLACES) == 2
+    connection.terminate()
 
 
 async def test_a_message_of_a_run_that_was_not_let_in_starts_nothing(engine: EngineStage) -> None:

@@ -86,6 +86,11 @@ async def test_wrong_rules_are_refused_by_line_and_column(stage: Stage, owner: C
     with pytest.raises(InvalidError) as refused:
         await stage.policy(owner, rules_yaml=ALLOW.replace("agent:execute", "organization:delete"))
     assert refused.value.errors[0]["code"] == "reserved_permission"
+    obliged = "obligations: [{set: {run.max_tool_calls: 3}}]"
+    obeyed_by_nobody = DENY.replace("effect: deny", "effect: obligate").replace("reason: too-risky", obliged)
+    with pytest.raises(InvalidError) as refused:
+        await stage.policy(owner, rules_yaml=obeyed_by_nobody)
+    assert (refused.value.code, refused.value.errors[0]["line"]) == ("not_supported_yet", 9)
     with pytest.raises(InvalidError) as refused:
         await stage.policy(owner, policy_type="rbac")
     assert refused.value.code == "type_mismatch"

@@ -18,7 +18,7 @@ FIELDS = (
     *("promotion_from", "requires_approval", "required_approvers", "pii_allowed", "encryption_required"),
     *("retention_days", "created_at", "updated_at"),
 )
-UNDER_WAY = "running,waiting,cancelling"
+OPEN = {"running": "running,cancelling", "waiting": "waiting", "queued": "queued"}
 FORBIDDEN = 403
 Workspace = Annotated[str, typer.Argument(metavar="NAME", help="The workspace's name or id.")]
 
@@ -60,8 +60,8 @@ def drain(name: Workspace, as_json: Json = False) -> None:  # noqa: FBT002
         print_json(found)
         return
     shown = escape(found["name"])
-    console().print(f"workspace [bold]{shown}[/] is draining: no run starts there until it is resumed")
-    console().print("what has begun goes on to its end; runs that are queued and have not begun wait")
+    console().print(f"workspace [bold]{shown}[/] is draining: it takes no new runs until it is resumed")
+    console().print("what has begun goes on to its end; what is queued and was not let in yet stays so")
     console().print(_runs_text(found))
     console().print(f"[dim]remit workspaces show {shown}[/]  [dim]remit workspaces resume {shown}[/]")
 
@@ -86,15 +86,13 @@ async def _become(edge: Edge, name: str, status: str) -> dict[str, Any]:
 
 async def _with_runs(edge: Edge, row: dict[str, Any]) -> dict[str, Any]:
     """The workspace with the numbers of its open runs, as far as the caller may count them."""
-    under_way: int | None
-    queued: int | None
     try:
-        under_way, queued = [await _count(edge, row["id"], statuses) for statuses in (UNDER_WAY, "queued")]
+        runs = {name: await _count(edge, row["id"], statuses) for name, statuses in OPEN.items()}
     except RefusedError as refusal:
         if refusal.status != FORBIDDEN:
             raise
-        under_way = queued = None
-    return row | {"open_runs": {"under_way": under_way, "queued": queued}}
+        return row | {"open_runs": None}
+    return row | {"open_runs": runs}
 
 
 async def _count(edge: Edge, workspace_id: str, statuses: str) -> int:
@@ -105,8 +103,7 @@ async def _count(edge: Edge, workspace_id: str, statuses: str) -> int:
 
 def _runs_text(found: dict[str, Any]) -> str:
     runs = found["open_runs"]
-    if runs["queued"] is None:
+    if runs is None:
         return "[dim]you may not count its runs[/]"
-    if not runs["under_way"] and not runs["queued"]:
-        return "no run is open there"
-    return f"open runs: {runs['under_way']} under way, {runs['queued']} queued"
+    listed = ", ".join(f"{count} {name}" for name, count in runs.items())
+    return f"open runs: {listed}" if any(runs.values()) else "no run is open there"
