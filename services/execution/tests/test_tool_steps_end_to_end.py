@@ -121,6 +121,13 @@ async def test_a_tool_that_writes_is_not_called_again_where_nobody_knows(here: O
     assert len(here.world.tools.calls) == 1
 
 
+async def test_a_tool_that_writes_is_not_called_again_whatever_it_says(here: Organization) -> None:
+    await sequence(here, SEARCH, desk=await desk(here, ""))
+    here.world.tools.answers = [Said("", data={"code": "card_declined"}, is_error=True), Said("found")]
+    run = await here.run(orchestration="lookup")
+    assert (run["status"], run["error_code"], len(here.world.tools.calls)) == ("failed", "card_declined", 1), run
+
+
 async def test_a_fork_does_not_write_again(here: Organization) -> None:
     await sequence(here, SEARCH, desk=await desk(here, ""))
     run = await here.run(orchestration="lookup")

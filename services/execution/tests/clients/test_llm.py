@@ -259,9 +259,12 @@ async def test_pieces_arrive_while_it_is_written_and_the_whole_counts(
 @pytest.mark.anyio
 async def test_a_stream_that_breaks_off_is_no_answer(server: ScriptedOpenAI, runner: LlmRunner) -> None:
     server.replies = [Reply("one two three", breaks_off=True)]
+    call = make_call(config(server), "hi", on_delta=lambda _: None)
     with pytest.raises(AgentError) as failed:
-        await runner.run(make_call(config(server), "hi", on_delta=lambda _: None))
+        await runner.run(call)
     assert (failed.value.code, failed.value.retryable) == ("unavailable", True)
+    (unpaid,) = call.open_requests  # what it used nobody tells
+    assert (unpaid.provider, unpaid.output_tokens) == ("openai-compatible", call.max_output_tokens)
 
 
 @pytest.mark.anyio

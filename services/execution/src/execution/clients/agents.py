@@ -2,16 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from execution.domain.agents import AgentSpec
 from execution.domain.documents import Json
 
 Calls: TypeAlias = tuple[tuple[int, int], ...]
+
+
+class ModelRequest(NamedTuple):
+    """A request to a model, and the most tokens that it may use."""
+
+    provider: str
+    model: str
+    input_tokens: int
+    output_tokens: int
+
+
+class OpenRequests:
+    """Requests to models whose answers have not come, of one attempt: where they never do, nobody tells what they used.
+
+    Whoever ends the attempt, by a time-out or from outside, finds here what it may still have to pay.
+    """
+
+    def __init__(self) -> None:
+        self._open: list[ModelRequest] = []
+
+    def __iter__(self) -> Iterator[ModelRequest]:
+        return iter(self._open)
+
+    def forget(self) -> None:
+        """None is open: what has ended the attempt was said by whoever was asked, or before anybody was."""
+        self._open.clear()
+
+    @contextmanager
+    def request(self, request: ModelRequest) -> Iterator[None]:
+        """Around one request: it stays open where it breaks off, and not where it was answered or never arrived."""
+        self._open.append(request)
+        try:
+            yield
+        except AgentError as error:
+            if not error.is_unheard:
+                self._open.remove(request)
+            raise
+        self._open.remove(request)
 
 
 class AgentErrorCode(StrEnum):
@@ -53,8 +92,9 @@ _RETRYABLE = frozenset(
 
 IN_DOUBT = frozenset({AgentErrorCode.TIMEOUT, AgentErrorCode.UNAVAILABLE, AgentErrorCode.FUNCTION_FAILED, INTERNAL})
 """After these nobody knows whether what was asked for has happened."""
-HAPPENED = frozenset({AgentErrorCode.INVALID_OUTPUT, AgentErrorCode.TOOL_FAILED})
-"""After these the agent was there, and to ask it again may do again what it has done."""
+NOT_DONE = frozenset({AgentErrorCode.RATE_LIMITED})
+"""After these, and only these, it has surely not happened. Whatever else an agent answers, it was there, and to ask it
+again may do again what it has done."""
 
 
 class AgentError(Exception):
@@ -82,6 +122,8 @@ class AgentError(Exception):
         self.output_tokens = output_tokens
         self.calls: Calls = ()
         """The same by call of the model, where there may have been more than one: each pays the rate of its length."""
+        self.is_unheard = False
+        """A model was asked and its answer never came, or not whole: what it used nobody tells."""
         self.provider, self.model = "", ""
         """Which of the models that the definition names used them; empty when no model was asked."""
         self.retry_after_seconds = retry_after_seconds
@@ -105,6 +147,8 @@ class AgentCall:
     max_tokens: int = 0
     """The most that all requests to models may use together; 0 where there is only one."""
     traceparent: str = ""
+    open_requests: OpenRequests = field(default_factory=OpenRequests, repr=False, compare=False)
+    """Where requests to models are noted while they are open."""
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The keys that the definition names, by their names."""
     on_delta: Callable[[str], None] | None = field(default=None, repr=False, compare=False)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
+import orjson
+
 from chassis.outbound import OutboundClient
-from execution.clients.agents import AgentCall, AgentError, AgentErrorCode, AgentResult, Calls
+from execution.clients.agents import AgentCall, AgentError, AgentErrorCode, AgentResult, Calls, ModelRequest
 from execution.domain.agents import LlmAgent
 from execution.domain.documents import Json
 from execution.domain.expressions import ExpressionError
@@ -20,6 +23,8 @@ from execution.domain.templates import Template, compile_template, text_of
 PUBLIC_URLS = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
 
 OWN_SHARE = 0.97
+BYTES_PER_TOKEN = 3
+"""How few bytes a token has, for what a request may use at most; real texts have about four."""
 _OUT_OF_REACH = frozenset({AgentErrorCode.TIMEOUT, AgentErrorCode.RATE_LIMITED, AgentErrorCode.UNAVAILABLE})
 
 
@@ -46,6 +51,13 @@ class Question:
     temperature: float
     max_output_tokens: int
     output_schema: dict[str, Json] | None
+
+    def as_request(self, size_bytes: int | None = None) -> ModelRequest:
+        """A request with so many bytes, or with the question alone."""
+        if size_bytes is None:
+            texts = self.instructions.encode(), self.prompt.encode(), orjson.dumps(self.output_schema)
+            size_bytes = sum(map(len, texts))
+        return ModelRequest(self.provider, self.model, -(-size_bytes // BYTES_PER_TOKEN), self.max_output_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +165,7 @@ async def _first_answer(
         if at and call.on_delta is not None:
             call.on_delta("")
         try:
-            return _result(question, await ask(question, replace(call, deadline_seconds=seconds), outbound))
+            return await _answered(question, replace(call, deadline_seconds=seconds), ask, outbound)
         except AgentError as error:
             error.provider, error.model = question.provider, question.model
             if left == 1 or not _is_elsewhere_better(error):
@@ -161,6 +173,12 @@ async def _first_answer(
                 error.retryable = error.retryable or at > 0
                 raise
     raise AgentError(AgentErrorCode.NOT_SUPPORTED_YET, "This agent names no model.")
+
+
+async def _answered(question: Question, call: AgentCall, ask: Ask, outbound: OutboundClient) -> AgentResult:
+    with call.open_requests.request(question.as_request()) if not call.max_tokens else nullcontext():
+        answer = await ask(question, call, outbound)
+    return _result(question, answer)
 
 
 def _is_elsewhere_better(error: AgentError) -> bool:

@@ -34,6 +34,7 @@ _VALUE = "value"
 _NOT_ASKED_FOR = "The model's answer is not what was asked for."
 _REFUSED = "The model or its provider declined to answer."
 _CONTEXT = "The input is above the model's context window."
+_BROKEN_OFF = ("timeout", "broken", "too_large")
 _LLAMA_CONTEXT = "exceed_context_size_error"  # how llama.cpp says it, which the library does not tell apart yet
 _REASONS: tuple[tuple[type[Exception], AgentErrorCode, str], ...] = (
     (TimeoutError, AgentErrorCode.TIMEOUT, "The model did not answer within the step's time."),
@@ -72,10 +73,20 @@ def translated(transport: OutboundTransport) -> Iterator[None]:
     try:
         yield
     except (AgentRunError, UserError, TimeoutError) as error:
-        raise _reason(error, transport) from None
+        reason = _reason(error, transport)
+        reason.is_unheard = _is_unheard(error, transport)
+        raise reason from None
     except (AttributeError, TypeError):
         # Anthropic's SDK takes whatever JSON it is sent for an answer, and the library stumbles over what is missing.
         raise AgentError(AgentErrorCode.INVALID_OUTPUT, _NOT_ASKED_FOR) from None
+
+
+def _is_unheard(error: Exception, transport: OutboundTransport) -> bool:
+    """Whether the request was on its way and no answer came, or not all of it."""
+    if transport.failure is not None:
+        return transport.failure.code in _BROKEN_OFF
+    is_status = isinstance(error, failed.ModelHTTPError)
+    return isinstance(error, TimeoutError) or (isinstance(error, failed.ModelAPIError) and not is_status)
 
 
 async def _response(question: Question, model: AnyModel, on_delta: Callable[[str], None] | None) -> ModelResponse:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,20 +14,19 @@ from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
-from execution.clients.agents import AgentError, AgentErrorCode
+from execution.clients.agents import AgentError, AgentErrorCode, OpenRequests
+from execution.clients.llm import Question
 
-BYTES_PER_TOKEN = 3
-"""How few bytes a token has, for what a request may use at most; real texts have about four."""
 CHARACTERS_PER_TOKEN = 4
 
 
 class Meter:
     """The tokens of one attempt, by request."""
 
-    def __init__(self, most_tokens: int, max_output_tokens: int) -> None:
+    def __init__(self, most_tokens: int, question: Question, open_requests: OpenRequests) -> None:
         self.calls: list[tuple[int, int]] = []
         self.is_estimated = False
-        self._most, self._answer = most_tokens, max_output_tokens
+        self._most, self._question, self._open = most_tokens, question, open_requests
 
     @property
     def input_tokens(self) -> int:
@@ -39,13 +38,17 @@ class Meter:
         """Tokens answered, so far."""
         return sum(answered for _, answered in self.calls)
 
-    def require_room(self, size_bytes: int) -> None:
-        """AgentError `max_tokens` when a request of this size could pass what the attempt may use."""
-        next_most = -(-size_bytes // BYTES_PER_TOKEN) + self._answer
+    @contextmanager
+    def request(self, size_bytes: int) -> Iterator[None]:
+        """Around a request of this size; AgentError `max_tokens` when it could pass what the attempt may use."""
+        request = self._question.as_request(size_bytes)
+        next_most = request.input_tokens + request.output_tokens
         if self.input_tokens + self.output_tokens + next_most > self._most:
             raise AgentError(
                 AgentErrorCode.MAX_TOKENS, "The model's next request could use more than limits.max_tokens allows."
             )
+        with self._open.request(request):
+            yield
 
     def count(self, size_bytes: int, response: ModelResponse) -> None:
         """Note what a request used; by its length, where the provider counted nothing: none is free by omission."""
@@ -72,8 +75,9 @@ class MeteredModel(WrapperModel):
     ) -> ModelResponse:
         """The model's answer, counted."""
         shaped = self._shaped(model_request_parameters)
-        size = self._require_room(messages, shaped)
-        response = await super().request(messages, model_settings, shaped)
+        size = _size(messages, shaped)
+        with self._meter.request(size):
+            response = await super().request(messages, model_settings, shaped)
         self._meter.count(size, response)
         return response
 
@@ -87,22 +91,24 @@ class MeteredModel(WrapperModel):
     ) -> AsyncGenerator[StreamedResponse]:
         """The model's answer as it is written, counted at its end."""
         shaped = self._shaped(model_request_parameters)
-        size = self._require_room(messages, shaped)
-        async with super().request_stream(messages, model_settings, shaped, run_context) as stream:
-            yield stream
-            self._meter.count(size, stream.get())
+        size = _size(messages, shaped)
+        with self._meter.request(size):
+            async with super().request_stream(messages, model_settings, shaped, run_context) as stream:
+                yield stream
+                self._meter.count(size, stream.get())
 
     def _shaped(self, parameters: ModelRequestParameters) -> ModelRequestParameters:
         if self._shape.output_object is None:
             return parameters
         return replace(parameters, output_mode=self._shape.output_mode, output_object=self._shape.output_object)
 
-    def _require_room(self, messages: list[ModelMessage], parameters: ModelRequestParameters) -> int:
-        size = len(ModelMessagesTypeAdapter.dump_json(messages)) + sum(
-            len(tool.description or "") + len(orjson.dumps(tool.parameters_json_schema))
-            for tool in parameters.function_tools
-        )
-        if parameters.output_object is not None:
-            size += len(orjson.dumps(parameters.output_object.json_schema))
-        self._meter.require_room(size)
-        return size
+
+def _size(messages: list[ModelMessage], parameters: ModelRequestParameters) -> int:
+    """Bytes of all that is sent."""
+    size = len(ModelMessagesTypeAdapter.dump_json(messages)) + sum(
+        len(tool.description or "") + len(orjson.dumps(tool.parameters_json_schema))
+        for tool in parameters.function_tools
+    )
+    if parameters.output_object is not None:
+        size += len(orjson.dumps(parameters.output_object.json_schema))
+    return size

@@ -36,13 +36,15 @@ async def ask_with_tools(
     transport = OutboundTransport(
         outbound, seconds=call.deadline_seconds, traceparent=call.traceparent, own=key_headers(question)
     )
-    meter = Meter(call.max_tokens, question.max_output_tokens)
+    meter = Meter(call.max_tokens, question, call.open_requests)
     answer = answer_by_actions if spec.strategy == "json_action" else _native
     try:
         with translated(transport):
             async with asyncio.timeout(call.deadline_seconds), opened(question, transport) as model:
                 output, answered_by = await answer(question, model, meter, toolbox, call.on_delta)
     except AgentError as error:
+        if not error.is_unheard:
+            call.open_requests.forget()
         error.calls = tuple(meter.calls)
         error.input_tokens, error.output_tokens = meter.input_tokens, meter.output_tokens
         raise

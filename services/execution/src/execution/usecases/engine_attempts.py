@@ -17,14 +17,15 @@ from chassis.ids import new_id
 from chassis.objects import INLINE_BYTES, Objects
 from chassis.telemetry import logger, span
 from execution.clients.agents import (
-    HAPPENED,
     IN_DOUBT,
     INTERNAL,
+    NOT_DONE,
     AgentCall,
     AgentError,
     AgentErrorCode,
     AgentResult,
     AgentRunner,
+    OpenRequests,
 )
 from execution.domain.agents import LlmAgent
 from execution.domain.documents import Json
@@ -40,6 +41,8 @@ from execution.usecases.engine_rows import ClaimedRun, Rows, StepRow, plain
 from execution.usecases.run_texts import TextOf, TextSource
 
 LONGEST_CALL_SECONDS = 3_600.0
+OWN_END_SECONDS = 0.5
+"""How much longer than it may take a model's call is waited for: only one that ends by itself tells what it used."""
 MESSAGE_CHARACTERS = 2_000
 BYTES_PER_TOKEN = 3
 """How few bytes a token of a prompt has, for what a call may use at most; real texts have about four."""
@@ -99,6 +102,8 @@ class Attempt:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd_micros: int = 0
+    open_requests: OpenRequests = field(default_factory=OpenRequests)
+    """What was asked of models and is not answered."""
     called_at: float | None = None
     """When its call left, by the loop's clock; None while it only waits for its turn to be tried again."""
     started_at: datetime = field(default_factory=utc_now)
@@ -114,22 +119,37 @@ class Attempt:
         """What the model that is asked costs; None for agents without one."""
         return self.prices.get(self.asked)
 
+    @property
+    def may_have_written(self) -> bool:
+        """Whether its call has left and may change something, itself or by the tools of a model."""
+        return self.called_at is not None and self.effects == Effects.WRITE
+
     def fail(self, code: str, message: str, *, retryable: bool = False) -> None:
         """It ended without an output."""
         self.error_code, self.error_message, self.retryable = code, message[:MESSAGE_CHARACTERS], retryable
 
+    def count_open(self) -> None:
+        """Count what was asked of models and never answered: as the most it may have used, because nobody tells."""
+        for request in self.open_requests:
+            self.input_tokens += request.input_tokens
+            self.output_tokens += request.output_tokens
+            price = self.prices.get((request.provider, request.model))
+            if price is not None:
+                self.cost_usd_micros += price.cost_usd_micros(request.input_tokens, request.output_tokens)
+        self.open_requests = OpenRequests()
+
     def decide_retry(self) -> None:
         """Say whether it is tried again, now that it has failed.
 
-        Not a write that may have happened: where nobody knows, a person has to say. An agent with tools knows by itself
-        which of them it has called (`clients/llm.py`).
+        Not a write that may have happened, whatever it was answered with: where nobody knows, a person has to say. An
+        agent with tools knows by itself which of them it has called (`clients/llm.py`).
         """
         code, tries = self.error_code, self.number - self.lost
         self.will_retry = code is not None and self.retryable and should_retry(self.policy, tries, code)
         spec = self.agent.spec if self.agent else None
-        if self.effects == Effects.WRITE and not isinstance(spec, LlmAgent) and self.called_at is not None:
+        if self.may_have_written and not isinstance(spec, LlmAgent):
             self.is_in_doubt = code in IN_DOUBT
-            self.will_retry = self.will_retry and code not in IN_DOUBT | HAPPENED
+            self.will_retry = self.will_retry and code in NOT_DONE
 
     def row(self, status: StepStatus | None = None) -> StepRow:
         """The attempt as it is stored."""
@@ -187,30 +207,36 @@ class Attempts:
             return attempt
         if attempt.delay:
             await asyncio.sleep(attempt.delay)
-        attempt.started_at, attempt.called_at = utc_now(), asyncio.get_running_loop().time()
+        attempt.started_at = utc_now()
         with span("step", service="execution", traceparent=attempt.run.traceparent, node=attempt.ready.node.id):
             try:
                 if attempt.input.inline is None:
                     attempt.input = await self.keep(attempt.run, attempt.ready.input)
-                async with asyncio.timeout(attempt.seconds):
+                async with asyncio.timeout(attempt.seconds + (OWN_END_SECONDS if attempt.agent.models else 0)):
                     keys = await self._definitions.credentials_of(attempt.run.organization_id, attempt.agent.spec)
-                    result = await self._agents.run(_call(attempt, attempt.agent, keys, self._sink(attempt)))
+                    call = _call(attempt, attempt.agent, keys, self._sink(attempt))
+                    attempt.called_at = asyncio.get_running_loop().time()
+                    result = await self._agents.run(call)
                 _count(attempt, result)
                 await self._accept(attempt, result)
             except TimeoutError:
-                attempt.fail(AgentErrorCode.TIMEOUT, f"No answer within {attempt.seconds:g} s.", retryable=True)
+                late = f"No answer within {attempt.seconds:g} s."
+                attempt.fail(AgentErrorCode.TIMEOUT, late, retryable=not attempt.may_have_written)
             except AgentError as error:
                 _count(attempt, error)
                 code = f"agent_{error.code}" if error.code in OWN_CODES else error.code
                 attempt.fail(code, error.message, retryable=error.retryable)
                 attempt.retry_after_seconds = error.retry_after_seconds or 0.0
             except RefusalError as error:
-                attempt.fail(error.code, error.detail, retryable=isinstance(error, UnavailableError))
+                retryable = isinstance(error, UnavailableError) and not attempt.may_have_written
+                attempt.fail(error.code, error.detail, retryable=retryable)
             except CredentialError as error:
                 attempt.fail(AgentErrorCode.UNAUTHORIZED, str(error))
             except Exception as error:  # noqa: BLE001  (a step must not take the worker with it)
                 log.warning("step broke", run_id=str(attempt.run.id), error=repr(error)[:300])
-                attempt.fail(INTERNAL, "The step failed inside the worker.", retryable=True)
+                broke = "The step failed inside the worker."
+                attempt.fail(INTERNAL, broke, retryable=not attempt.may_have_written)
+        attempt.count_open()
         attempt.completed_at = utc_now()
         return attempt
 
@@ -282,6 +308,7 @@ def _call(
         max_output_tokens=agent.max_output_tokens,
         max_tokens=attempt.max_tokens,
         traceparent=attempt.run.traceparent,
+        open_requests=attempt.open_requests,
         credentials=credentials,
         on_delta=on_delta,
     )

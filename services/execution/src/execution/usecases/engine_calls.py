@@ -45,6 +45,7 @@ class Calls:
         attempt = self.under_way.pop(task)
         task.cancel()
         await asyncio.wait({task}, timeout=LET_GO_SECONDS)
+        attempt.count_open()
         attempt.completed_at = attempt.completed_at or utc_now()
         attempt.fail("skipped", why)
         return attempt

@@ -381,6 +381,7 @@ class RunInHand:
         for attempt in attempts:
             is_under_way = attempt.completed_at is None
             if is_under_way:
+                attempt.count_open()
                 attempt.completed_at = utc_now()
                 attempt.fail(reason.value, "The run was stopped during this attempt.")
             self._add(write, attempt, is_given_up=is_under_way)
