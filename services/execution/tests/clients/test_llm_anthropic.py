@@ -169,9 +169,11 @@ async def test_other_ways_to_fail_have_codes_too(server: ScriptedAnthropic, runn
 
 async def test_a_stream_that_breaks_off_is_no_answer(server: ScriptedAnthropic, runner: LlmRunner) -> None:
     server.replies = [Reply("one two three", breaks_off=True)]
+    call = make_call(config(server), "hi", on_delta=lambda _: None)
     with pytest.raises(AgentError) as failed:
-        await runner.run(make_call(config(server), "hi", on_delta=lambda _: None))
+        await runner.run(call)
     assert (failed.value.code, failed.value.retryable) == ("unavailable", True)
+    assert [unpaid.provider for unpaid in call.open_requests] == ["anthropic"]
 
 
 async def test_anthropic_itself_is_not_called_without_a_credential(runner: LlmRunner) -> None:
