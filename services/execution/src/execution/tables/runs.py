@@ -64,7 +64,6 @@ class Run(Stamped, Row):
     queued_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
-    deadline_at: Mapped[datetime | None]
     step_count: Mapped[int]
     input_tokens: Mapped[int] = mapped_column(BigInteger)
     output_tokens: Mapped[int] = mapped_column(BigInteger)

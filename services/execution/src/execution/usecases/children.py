@@ -110,7 +110,7 @@ async def _attach(uow: UnitOfWork, run: Run, parent: Run, step: Step, limits: Li
     """Make a run that is about to start the child that the step waits for."""
     run.parent_run_id, run.parent_step_id, run.root_run_id = parent.id, step.id, parent.root_run_id
     run.limits = told_limits(below(Limits(**run.limits), run.depth).tightened(limits))
-    run.deadline_at, run.plays_writes = parent.deadline_at, parent.plays_writes
+    run.plays_writes = parent.plays_writes
     if run.flow_group is not None and await _is_within(uow, parent, run.flow_group):
         run.flow_group = None
     if parent.forked_from is not None:

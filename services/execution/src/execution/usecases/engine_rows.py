@@ -70,8 +70,6 @@ class ClaimedRun:
     """Of a child: the step of its parent that it is."""
     elapsed: float
     """Seconds since its first start without what it has waited for somebody, by the database's clock."""
-    remaining: float | None
-    """Seconds to its deadline, if it has one."""
 
     def recount(self, record: Any) -> None:
         """Others have ended attempts, and counted them in the run's row: it is as this record says."""

@@ -62,10 +62,8 @@ class RunInHand:
         """Whether its message was acknowledged before its end; then only the lease says that it is in our hands."""
         self._halt: asyncio.Future[StopReason | None] = self._loop.create_future()
         self._caps = Caps(run)
-        left = [run.remaining] if run.remaining is not None else []
-        if self._caps.limits.timeout_seconds is not None:
-            left.append(self._caps.limits.timeout_seconds - run.elapsed)
-        self._deadline = self.since + min(left) if left else None
+        most = self._caps.limits.timeout_seconds
+        self._deadline = None if most is None else self.since + most - run.elapsed
         self._messages: dict[str, str | None] = {}
         self._waits = Waits(run, shop.attempts)
         self._progress = Progress(run, shop.rows, shop.attempts, self._caps, self._waits)

@@ -38,8 +38,7 @@ returning r.retention_class, r.id, r.organization_id, r.workspace_id, r.executio
   r.orchestration_id, r.version_id, r.pins, r.limits, r.created_by, r.status, r.input, r.input_ref, r.step_count,
   r.input_tokens, r.output_tokens, r.cost_usd_micros, r.traceparent, r.correlation_id, r.depth, r.token, r.last_step,
   r.takeovers, r.answers, r.forked_from, r.plays_writes, r.parent_step_id,
-  extract(epoch from now() - r.started_at - r.waited)::float8 as elapsed,
-  extract(epoch from r.deadline_at - now())::float8 as remaining"""  # noqa: S608  (a number of our own)
+  extract(epoch from now() - r.started_at - r.waited)::float8 as elapsed"""  # noqa: S608  (a number of our own)
 
 # `is true` keeps the planner from making a join of it: a hashed look-up in what was written.
 WRITE = f"""with item as (
