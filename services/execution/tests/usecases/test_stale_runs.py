@@ -141,8 +141,8 @@ async def test_a_run_whose_worker_is_gone_is_taken_over_and_ends(engine: EngineS
     await asyncio.gather(worker, return_exceptions=True)
     assert await sweep(engine) == 1
     await engine.database.sql("update run set lease_until = now() - interval '1 s' where id = $1", run_id)
-    engine.worker()
     assert (await reap(engine.addresses)).runs == [run_id]
+    engine.worker()
     assert (await engine.ended(run_id))["status"] == "cancelled"
     assert slow.calls == 1
     assert await drop(engine) == 1
@@ -215,6 +215,28 @@ async def test_a_backlog_larger_than_one_look_is_ended_in_one_go(stage: Stage, p
     assert {row[0]: row[1] for row in await stage.sql(of_place, place.organization_id)} == {
         "queued": 1, "timed_out": 450
     }  # fmt: skip
+    for _ in range(2):
+        await job.run(stage.running)
+    assert await stage.sql("select relname from pg_class where relname ~ '202001$'") == []
+    await wake_ups.close()
+
+
+async def test_an_organization_whose_runs_cannot_be_ended_keeps_no_others(stage: Stage) -> None:
+    await make_month(stage.database, LONG_AGO)
+    old = []
+    for _ in range(3):
+        place = await stage.place()
+        await make_agent(stage, place)
+        old.append((place.organization_id, await _age(stage, (await start(stage, place.caller())).id, LONG_AGO)))
+    old.sort()
+    await stage.sql("create function broken() returns trigger language plpgsql as 'begin raise exception $$no$$; end'")
+    await stage.sql(f"""create trigger broken before update on run for each row
+        when (new.organization_id = '{old[0][0]}') execute function broken()""")
+    wake_ups = WakeUps(stage.database.url())
+    job = keep_months(NoObjects(), wake_ups)
+    await job.run(stage.running)
+    assert [await _status(stage, run_id) for _, run_id in old] == ["queued", "timed_out", "timed_out"]
+    await stage.sql("drop function broken() cascade")
     for _ in range(2):
         await job.run(stage.running)
     assert await stage.sql("select relname from pg_class where relname ~ '202001$'") == []
