@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 from services.execution.tests.stage import Place, Stage
 
 from execution.tables.agents import Agent
 from execution.usecases import agents
+from spine.testing.databases import Database
 
 WRITER = """
 apiVersion: agent/v1
@@ -62,3 +64,16 @@ def agent_file(name: str, config_yaml: str = WRITER, **metadata: str) -> str:
 
 def ids(**agents_by_alias: Agent) -> dict[str, dict[str, str]]:
     return {alias: {"id": str(agent.id), "version": "current"} for alias, agent in agents_by_alias.items()}
+
+
+async def make_month(database: Database, month: date, kept: int = 30) -> None:
+    """Partitions for runs and steps of this month that are kept so many days, as if they had been made in their time."""
+    first = f"timestamptz '{month:%Y-%m}-01 00:00+00'"
+    following = f"({first} at time zone 'utc' + interval '1 month') at time zone 'utc'"
+    for parent in ("run", "step"):
+        leaf = f"{parent}_{kept}_{month:%Y%m}"
+        await database.sql(
+            f"""do $$ begin execute format('create table {leaf} partition of {parent}_{kept}
+            for values from (%L) to (%L)', first_id_at({first}), first_id_at({following})); end $$"""
+        )
+        await database.sql(f"alter table {leaf} owner to remit_execution_owner")

@@ -101,7 +101,7 @@ def build(settings: Settings) -> Service:
             schedules.router,
         ],
         consumers=handlers_in(workspaces, organizations, subscriptions, users, approvals),
-        jobs=[reap_leases, sweep_kill_switches, ticks, judge_evaluations(objects), keep_months(objects)],
+        jobs=[reap_leases, sweep_kill_switches, ticks, judge_evaluations(objects), keep_months(objects, wake_ups)],
         workers=[engine(options), admission(), waking(), keeper, warm_models, texts.run],
         closing=[to_models.close, to_others.close, wake_ups.close, feed.close, desk.close],
     )

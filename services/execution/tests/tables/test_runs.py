@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import date
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import orjson
 import pytest
-from services.execution.tests.factories import make_agent
+from services.execution.tests.factories import make_agent, make_month
 from services.execution.tests.stage import Place, Stage
 from services.execution.tests.usecases.test_run_starts import start
 
@@ -91,13 +91,7 @@ async def test_months_are_made_ahead_and_once(stage: Stage) -> None:
 
 
 async def test_old_months_are_dropped_unless_a_run_in_them_is_open(stage: Stage, place: Place) -> None:
-    start_of, end_of = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 2, 1, tzinfo=UTC)
-    for parent in ("run", "step"):
-        await stage.sql(
-            f"""do $$ begin execute format('create table {parent}_30_202001 partition of {parent}_30
-            for values from (%L) to (%L)', first_id_at('{start_of}'), first_id_at('{end_of}')); end $$"""
-        )
-        await stage.sql(f"alter table {parent}_30_202001 owner to remit_execution_owner")
+    await make_month(stage.database, date(2020, 1, 1))
     await make_agent(stage, place)
     run = await start(stage, place.caller())
     await stage.sql("update run set id = first_id_at('2020-01-15 00:00+00') where id = $1", run.id)
