@@ -218,19 +218,22 @@ class Walk:
         done, reducer = 0, node.reducer or ""
         while True:
             groups = [values[at : at + node.fan_in] for at in range(0, len(values), node.fan_in)] or [[]]
-            first_ready, running = len(self.ready), 0
+            first_ready, running, abandoned = len(self.ready), 0, None
             results: list[Json] = []
             for number, group in enumerate(groups):
                 result = self.chain(reducer, done + number, group)
-                if result is None:
-                    running += 1
-                    if running == node.concurrency:
-                        break
-                elif result.status == StepStatus.COMPLETED:
-                    results.append(result.output)
-                else:
+                if result is not None and result.status == StepStatus.FAILED:
                     self.abandon(first_ready)
                     return result
+                if result is not None and result.status == StepStatus.COMPLETED:
+                    results.append(result.output)
+                    continue
+                abandoned = abandoned or result
+                running += 1
+                if running == node.concurrency:
+                    break
+            if abandoned is not None:
+                return abandoned
             if running:
                 return None
             if len(groups) == 1:
