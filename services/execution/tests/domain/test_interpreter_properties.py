@@ -50,7 +50,7 @@ def run(
     raise AssertionError("a run takes more rounds than its limit of steps")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(graphs(Races.NEVER), INPUTS, FAILING, st.integers(), st.integers())
 def test_where_nothing_races_any_order_gives_the_same_end(
     graph: Graph, input: Any, failing: frozenset[int], one: int, other: int
@@ -60,7 +60,7 @@ def test_where_nothing_races_any_order_gives_the_same_end(
     assert first == second
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(graphs(Races.WHERE_STEPS_FAIL), INPUTS, st.integers(), st.integers())
 def test_where_nothing_fails_what_a_failure_would_decide_is_the_same_in_any_order(
     graph: Graph, input: Any, one: int, other: int
@@ -71,7 +71,7 @@ def test_where_nothing_fails_what_a_failure_would_decide_is_the_same_in_any_orde
     assert (first, done) == (second, also_done)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(graphs(Races.ALWAYS), INPUTS, FAILING, st.integers())
 def test_a_race_is_decided_once_whatever_crashes_or_comes_late(
     graph: Graph, input: Any, failing: frozenset[int], seed: int
@@ -83,14 +83,14 @@ def test_a_race_is_decided_once_whatever_crashes_or_comes_late(
     assert again.finished == finished
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(graphs(Races.ALWAYS), INPUTS, st.integers())
 def test_without_failing_steps_every_run_completes(graph: Graph, input: Any, seed: int) -> None:
     finished, _ = run(graph, input, frozenset(), random.Random(seed))
     assert finished.status is RunStatus.COMPLETED
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(graphs(Races.ALWAYS), INPUTS, FAILING, st.integers(1, 12), st.integers())
 def test_no_run_takes_more_steps_than_its_limit(
     graph: Graph, input: Any, failing: frozenset[int], limit: int, seed: int
@@ -105,7 +105,7 @@ def test_no_run_takes_more_steps_than_its_limit(
     assert finished.error_code != "max_steps" or not any(key.node in undoing for key in done)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(graphs(Races.ALWAYS), INPUTS, FAILING, st.integers())
 def test_a_run_that_fails_undoes_what_had_completed_the_last_first_and_nothing_else(
     graph: Graph, input: Any, failing: frozenset[int], seed: int
@@ -120,7 +120,7 @@ def test_a_run_that_fails_undoes_what_had_completed_the_last_first_and_nothing_e
     assert last == undone
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(graphs(Races.NEVER), INPUTS, FAILING, st.integers())
 def test_undoing_changes_nothing_of_how_a_run_ends(
     graph: Graph, input: Any, failing: frozenset[int], seed: int
