@@ -6,7 +6,7 @@ import pytest
 from clients.cli.tests.conftest import ScriptedEdge, Terminal
 
 from remit_cli.commands.runs import read_input
-from remit_cli.failures import RUN_NOT_COMPLETED, CliError
+from remit_cli.failures import RUN_NOT_COMPLETED, CliError, RefusedError
 
 RUN = {"id": "r1", "status": "queued", "cost_usd_micros": 0, "input_tokens": 0, "output_tokens": 0}
 
@@ -93,6 +93,29 @@ def test_a_queued_run_says_what_it_waits_for(edge: ScriptedEdge, remit: Terminal
     edge.on("GET /v1/runs/r1/events", (200, b"id: 1.queued\nevent: CUSTOM\ndata: %s\n\n" % event + end))
     for command in ("get", "explain", "watch"):
         assert said in " ".join(remit("runs", command, "r1").stdout.split())
+
+
+def test_cancelling_says_why_and_how_the_run_stands(edge: ScriptedEdge, remit: Terminal) -> None:
+    edge.on("POST /v1/runs/r1/cancel", (200, RUN | {"status": "cancelling"}))
+    result = remit("runs", "cancel", "r1", "--reason", "enough")
+    assert result.exit_code == 0, result.output  # it is under way: no failure, whatever becomes of the run
+    shown = " ".join(result.stdout.split())
+    assert "status cancelling" in shown
+    assert "remit runs explain r1" in shown
+    assert json.loads(remit("runs", "cancel", "r1", "--json").stdout)["status"] == "cancelling"
+    assert [(each.method, each.path, each.body) for each in edge.asked] == [
+        ("POST", "/v1/runs/r1/cancel", {"reason": "enough"}),
+        ("POST", "/v1/runs/r1/cancel", {"reason": ""}),
+    ]
+
+
+def test_a_run_that_cannot_be_cancelled_is_refused_in_the_edges_words(edge: ScriptedEdge, remit: Terminal) -> None:
+    assert str(remit.refused("runs", "cancel", "r9")) == "There is nothing here."
+    over = {"status": 409, "code": "invalid_transition", "detail": "A run that is completed cannot become cancelling."}
+    edge.on("POST /v1/runs/r1/cancel", (409, over))
+    refused = remit.refused("runs", "cancel", "r1", "--json")
+    assert isinstance(refused, RefusedError)
+    assert (refused.code, str(refused)) == ("invalid_transition", over["detail"])
 
 
 def test_a_person_decides_about_a_step(edge: ScriptedEdge, remit: Terminal) -> None:

@@ -111,3 +111,27 @@ def test_steps_that_repeat_cannot_be_undone() -> None:
     assert [(path, code) for _, path, code in refused(text)] == [
         ("on_failure.compensate[0].step", "unknown_reference")
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [("slow", "bad"), ("bad", "slow")])
+def test_in_a_graph_what_failed_is_undone_whatever_was_under_way_beside_it(order: tuple[str, str]) -> None:
+    one, two = order
+    graph = graph_of(f"""\
+apiVersion: orchestration/v1
+pattern: graph
+nodes: [{{id: first, agent: a}}, {{id: {one}, agent: a}}, {{id: {two}, agent: a}}]
+edges: [{{from: first, to: {one}}}, {{from: first, to: {two}}}]
+on_failure: {{compensate: [{{step: first, agent: a}}]}}
+""")
+    completed = {
+        StepKey("first"): Outcome(StepStatus.COMPLETED, 1),
+        StepKey("bad"): Outcome(StepStatus.FAILED, None, "x"),
+    }
+    plan = next_work(graph, {}, completed)
+    assert ([step.node.id for step in plan.ready], plan.skipped) == (["undo_first"], (StepKey("slow"),))
+    completed[StepKey("slow")] = Outcome(StepStatus.SKIPPED)
+    assert next_work(graph, {}, completed)[:2] == plan[:2]
+    completed[StepKey("undo_first")] = Outcome(StepStatus.COMPLETED)
+    end = next_work(graph, {}, completed).finished
+    assert end is not None
+    assert (end.error_code, end.error_node) == ("x", "bad")

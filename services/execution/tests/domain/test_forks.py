@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from services.execution.tests.domain.test_interpreter_properties import INPUTS, graphs, outcome_of
+from services.execution.tests.domain.drawn_graphs import INPUTS, Races, graphs, outcome_of
 
 from execution.domain.forks import Change, Ended, differences, kept_of
 from execution.domain.graph import Graph
@@ -30,7 +30,7 @@ class Row:
     error_code: str | None = None
 
 
-@given(graphs(racing=False), INPUTS, st.integers(), st.data())
+@given(graphs(Races.WHERE_STEPS_FAIL), INPUTS, st.integers(), st.data())
 def test_whatever_is_kept_is_all_that_the_rest_follows_from(graph: Graph, input: Any, seed: int, data: Any) -> None:
     """Forked anywhere without a change, a run asks for no step that it has kept, and ends as it did."""
     order, rows = random.Random(seed), list[Row]()

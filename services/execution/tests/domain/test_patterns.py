@@ -230,3 +230,17 @@ def test_every_alias_is_checked() -> None:
     assert refused(BY_RULE, aliases=known) == [(5, "otherwise.agent", "unknown_reference")]
     assert refused(MAP, aliases=["reader"]) == [(9, "reduce.agent", "unknown_reference")]
     assert refused(LOOP, aliases=[]) == [(3, "body.agent", "unknown_reference")]
+
+
+def test_a_group_that_failed_speaks_for_the_map_also_when_one_before_it_was_given_up() -> None:
+    text = MAP.replace("reduce: {agent: merger,", "reduce: {agent: merger, fan_in: 2,")
+    graph, value = graph_of(text), {"documents": [{"text": "x"}] * 4}
+    completed = {StepKey("map", number): Outcome(StepStatus.COMPLETED, number) for number in range(4)}
+    assert [step.iteration for step in next_work(graph, value, completed).ready] == [0, 1]
+    completed[StepKey("reduce", 1)] = Outcome(StepStatus.FAILED, None, "broken")
+    plan = next_work(graph, value, completed)
+    assert plan.skipped == (StepKey("reduce", 0),)
+    completed[StepKey("reduce", 0)] = Outcome(StepStatus.SKIPPED)
+    assert plan.finished is not None
+    assert plan.finished.error_code == "broken"
+    assert next_work(graph, value, completed) == (plan.ready, plan.finished, ())

@@ -148,7 +148,7 @@ class Walk:
         last: dict[str, Json] = {}
         for name in node.branches:
             sources = [edge for edge in node.edges if edge.target == name]
-            if any(results[edge.source] is None for edge in sources):
+            if not all(_goes_on(results[edge.source]) for edge in sources):
                 results[name] = None
                 continue
             taken = self.taken(sources, results, iteration)
@@ -158,11 +158,13 @@ class Walk:
                 continue
             given = taken if len(taken) > 1 else next(iter(taken.values()), before)
             result = results[name] = self.chain(name, iteration, given)
-            if result is not None and result.status != StepStatus.COMPLETED:
-                self.abandon(first_ready)
-                return result
             last = {source: output for source, output in last.items() if source not in taken}
             last[name] = None if result is None else result.output
+        broken = [result for result in results.values() if result is not None and not _goes_on(result)]
+        if broken:
+            self.abandon(first_ready)
+            # What failed speaks for all: those beside it are only skipped because of it.
+            return next((result for result in broken if result.status == StepStatus.FAILED), broken[0])
         if any(result is None for result in results.values()):
             return None
         return Result(StepStatus.COMPLETED, last if len(last) > 1 else next(iter(last.values()), before))
@@ -216,19 +218,22 @@ class Walk:
         done, reducer = 0, node.reducer or ""
         while True:
             groups = [values[at : at + node.fan_in] for at in range(0, len(values), node.fan_in)] or [[]]
-            first_ready, running = len(self.ready), 0
+            first_ready, running, abandoned = len(self.ready), 0, None
             results: list[Json] = []
             for number, group in enumerate(groups):
                 result = self.chain(reducer, done + number, group)
-                if result is None:
-                    running += 1
-                    if running == node.concurrency:
-                        break
-                elif result.status == StepStatus.COMPLETED:
-                    results.append(result.output)
-                else:
+                if result is not None and result.status == StepStatus.FAILED:
                     self.abandon(first_ready)
                     return result
+                if result is not None and result.status == StepStatus.COMPLETED:
+                    results.append(result.output)
+                    continue
+                abandoned = abandoned or result
+                running += 1
+                if running == node.concurrency:
+                    break
+            if abandoned is not None:
+                return abandoned
             if running:
                 return None
             if len(groups) == 1:
@@ -322,6 +327,11 @@ def _chain_of(nodes: Mapping[str, Node], start: str) -> Iterator[str]:
         for chain in chains_of(nodes[at]):
             yield from _chain_of(nodes, chain)
         at = nodes[at].next
+
+
+def _goes_on(result: Result | None) -> bool:
+    """Whether what comes after such a branch may start, if its edges say so."""
+    return result is not None and (result is _PASSED or result.status == StepStatus.COMPLETED)
 
 
 def _joined(node: ParallelNode, results: Mapping[str, Result | None]) -> Result | None:
