@@ -89,7 +89,8 @@ async def test_a_loop_goes_round_until_its_judge_is_content(engine: EngineStage)
     assert [key for _, _, key in engine.agents.calls[-2:]] == [f"{ended['id']}:body:2", f"{ended['id']}:judge:2"]
 
 
-async def test_what_was_done_is_undone_when_the_run_fails(engine: EngineStage) -> None:
+@pytest.mark.parametrize("more", ["", "limits: {max_steps: 3}\n"])
+async def test_what_was_done_is_undone_when_the_run_fails(engine: EngineStage, more: str) -> None:
     async def book(question: dict[str, Any]) -> Any:
         return {"booking": question["step"]}
 
@@ -97,9 +98,10 @@ async def test_what_was_done_is_undone_when_the_run_fails(engine: EngineStage) -
         raise RuntimeError("no money")
 
     text = """pattern: sequential
-steps: [{id: flight, agent: book}, {id: pay, agent: bank, retry: {max: 1}}]
-on_failure: {compensate: [{step: flight, agent: undo}]}
+steps: [{id: flight, agent: book}, {id: hotel, agent: book}, {id: pay, agent: bank, retry: {max: 1}}]
+on_failure: {compensate: [{step: flight, agent: undo}, {step: hotel, agent: undo}]}
 """
-    ended, steps = await run(engine, text, {}, book=book, bank=refuse, undo=book)
+    ended, steps = await run(engine, text + more, {}, book=book, bank=refuse, undo=book)
     assert (ended["status"], ended["error_code"]) == ("failed", "unavailable")
-    assert steps == [("flight", 0, "completed"), ("pay", 0, "failed"), ("undo_flight", 0, "completed")]
+    done = [("flight", 0, "completed"), ("hotel", 0, "completed"), ("pay", 0, "failed")]
+    assert steps == [*done, ("undo_hotel", 0, "completed"), ("undo_flight", 0, "completed")]

@@ -92,8 +92,7 @@ def _most_steps(graph: Graph) -> int:
     if any(isinstance(node, SubrunNode) for node in graph.nodes.values()):
         return graph.max_steps
     times: dict[str, int] = {}
-    undoing = (node for _, node in graph.compensations)
-    pending = [(graph.start, 1), *((node, 1) for node in undoing)]
+    pending = [(graph.start, 1)]
     while pending:
         at, often = pending.pop()
         node = graph.nodes.get(at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -153,6 +153,10 @@ class Usage:
     steps: int = 0
     elapsed_seconds: float = 0.0
     depth: int = 0
+
+    def without_steps(self) -> Usage:
+        """The same of what is no step that is bounded."""
+        return replace(self, steps=0)
 
 
 def cap_exceeded(limits: Limits, spent: Usage, next_estimate: Usage) -> StopReason | None:

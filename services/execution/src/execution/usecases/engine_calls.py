@@ -32,6 +32,8 @@ class Calls:
     def __init__(self, shop: Workshop, run: ClaimedRun, caps: Caps, progress: Progress) -> None:
         self._shop, self._run, self._caps, self._progress = shop, run, caps, progress
         self.under_way: dict[asyncio.Task[Attempt], Attempt] = {}
+        self.undoing: frozenset[str] = frozenset()
+        """Nodes that undo steps of a failed run: they are no steps that `max_steps` bounds."""
         self.delays: dict[StepKey, float] = {}
         """How long the next attempt at a step has to wait."""
 
@@ -81,6 +83,8 @@ class Calls:
             attempt.fail(*fault)
             return attempt
         await self._shop.attempts.prepare(attempt, agent)
+        if step.node.id in self.undoing:
+            attempt.estimate = attempt.estimate.without_steps()
         if attempt.error_code is None:
             over = cap_exceeded(agent.limits, Usage(), attempt.estimate)
             if over is not None:
@@ -111,8 +115,11 @@ class Calls:
     def spent(self, fresh: Iterable[Attempt], write: RunWrite) -> Usage:
         """What was spent, and what is under way or about to be may spend."""
         calls = [attempt.estimate for attempt in (*self.under_way.values(), *fresh)]
-        done = sum(1 for outcome in self._progress.completed.values() if outcome.status != StepStatus.SKIPPED)
-        return self._caps.spent(write, calls, done + len(calls))
+        done = sum(
+            outcome.status != StepStatus.SKIPPED and key.node not in self.undoing
+            for key, outcome in self._progress.completed.items()
+        )
+        return self._caps.spent(write, calls, done + sum(call.steps for call in calls))
 
     def seconds_to_detach(self) -> float | None:
         """In how many seconds all that is under way will have been for so long that it goes on alone; None: never."""

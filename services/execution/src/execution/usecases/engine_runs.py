@@ -129,6 +129,7 @@ class RunInHand:
         except RefusalError as error:
             await self._finish(write, Finished(RunStatus.FAILED, None, error.code))
             return
+        self._calls.undoing = frozenset(node for _, node in graph.compensations)
         is_quiet = False
         while True:
             plan = next_work(graph, value, self._progress.completed)
