@@ -105,7 +105,7 @@ async def test_a_kill_switch_works_while_broker_and_identity_are_silent(town: To
         run = (await town.ask("POST", "/v1/runs", key, {"agent": "worker", "input": {"topic": "rain"}})).json
 
         async def is_at_work() -> bool:
-            return (await town.ask("GET", f"/v1/runs/{run['id']}", key)).json["status"] == "running"
+            return bool((await town.ask("GET", f"/v1/runs/{run['id']}", key)).json["status"] == "running")
 
         await until(is_at_work, "the run is at work", 60)
         await asyncio.sleep(1)  # its call has left
