@@ -9,7 +9,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from services.execution.tests.engine_stage import Definition, EngineStage, Place, Slow, make_engine_stage
+from services.execution.tests.engine_stage import (
+    Definition,
+    EngineStage,
+    Place,
+    Slow,
+    make_engine_stage,
+    worker_process,
+)
 
 from chassis.caller import NOBODY, Caller
 from execution.domain.kills import KillScope
@@ -74,10 +81,11 @@ async def tree(engine: EngineStage) -> Tree:
     return made
 
 
-def work(engine: EngineStage) -> None:
+def work(engine: EngineStage, *, with_worker: bool = True) -> None:
     engine.spawn(wake_forever(engine.addresses))
     engine.spawn(Admission(engine.addresses).run())
-    engine.worker()
+    if with_worker:
+        engine.worker()
     engine.children()
 
 
@@ -139,6 +147,19 @@ async def test_what_is_at_work_below_ends_within_a_second(
     # Besides, the steps that waited for children were under way, too.
     assert left <= set(stopped.calls_left)
     assert rows[runs[0]]["kill_switch_id"] == (None if spared else switch_id)
+
+
+async def test_who_takes_over_what_is_below_lets_go_of_it_as_killed(engine: EngineStage, tree: Tree) -> None:
+    work(engine, with_worker=False)
+    with worker_process(engine) as dead:
+        runs = await tree.at_work()
+        dead.kill()
+    switch_id = await engage(engine, tree.place, KillScope.AGENT, tree.definitions["top"].id)
+    engine.worker()
+    for run_id in runs:
+        run = await engine.ended(run_id)
+        assert (run["status"], run["stop_reason"], run["kill_switch_id"]) == ("cancelled", "killed", switch_id)
+    assert [slow.calls for slow in tree.agents.values()] == [1, 1, 1]
 
 
 async def test_a_child_that_is_queued_is_never_let_in(engine: EngineStage, tree: Tree) -> None:
