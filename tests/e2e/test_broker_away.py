@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 from tests.town import Town, until
@@ -18,6 +22,7 @@ from remit_local.process import Command
 
 _UNSENT = "select count(*) from outbox"
 _FACTS = "select count(*) from fact_log"
+_SILENT = "update producer_freshness set attested_at = now() - interval '1 hour' where producer = 'identity'"
 _ENTRIES = "select count(*), count(distinct (producer, sequence)) from entry"
 
 
@@ -88,6 +93,61 @@ async def test_without_a_broker_doors_serve_and_nothing_is_lost(town: Town) -> N
 
         await until(is_sound, "nothing is degraded any more")
     assert (await town.run(town.north))["status"] == "completed"
+
+
+@pytest.mark.anyio
+@pytest.mark.seconds(240)
+async def test_a_kill_switch_works_while_broker_and_identity_are_silent(town: Town) -> None:
+    key, query = town.north.key, town.platform.query
+    async with _services_without_a_broker(town), _slow_agent(town):
+        rabbitmq = town.platform.installation.rabbitmq
+        await rabbitmq.start_async()
+        run = (await town.ask("POST", "/v1/runs", key, {"agent": "worker", "input": {"topic": "rain"}})).json
+
+        async def is_at_work() -> bool:
+            return bool((await town.ask("GET", f"/v1/runs/{run['id']}", key)).json["status"] == "running")
+
+        await until(is_at_work, "the run is at work", 60)
+        await asyncio.sleep(1)  # its call has left
+        await rabbitmq.stop_async()
+        await town.execute("gateway", _SILENT)
+
+        async def is_refused() -> bool:
+            return (await town.ask("GET", f"/v1/runs/{run['id']}", key)).status == 503
+
+        await until(is_refused, "the edge believes nobody any more")
+        body = {"scope": "run", "target_id": run["id"], "reason": "runs away"}
+        began = time.monotonic()
+        switch = await town.ask("POST", "/v1/kill-switches", key, body)
+        assert switch.status == 201, switch.body
+        assert switch.json["stopped"] + switch.json["stopping"] == 1
+
+        async def end() -> Any:
+            row = (await query("execution", "select * from run where id = $1", UUID(run["id"])))[0]
+            return row if row["status"] == "cancelled" else None
+
+        row = await until(end, "the run is stopped", 2)
+        assert time.monotonic() - began < 2
+        assert (row["stop_reason"], str(row["kill_switch_id"])) == ("killed", switch.json["id"])
+        again = await town.ask("POST", "/v1/kill-switches", key, body)
+        steps = await query("execution", "select id from step where run_id = $1", UUID(run["id"]))
+        assert (again.json["id"], again.json["stopped"], again.json["stopping"]) == (switch.json["id"], 1, 0)
+        assert (len(steps), again.json["calls_left"]) == (1, [str(step["id"]) for step in steps])
+        await rabbitmq.start_async()
+        await until(lambda: _is_whole(town), "every fact is in the audit log, once", 60)
+
+
+@asynccontextmanager
+async def _slow_agent(town: Town) -> AsyncIterator[None]:
+    """The town's agent takes its time, as long as this lasts."""
+    url = f"http://{town.told['REMIT_EXECUTION_OUTBOUND_ALLOW']}/script"
+    async with town.traffic.session.post(url, json={"*": {"latency_ms": 60_000}}):
+        pass
+    try:
+        yield
+    finally:
+        async with town.traffic.session.post(url, json={}):
+            pass
 
 
 async def _ended(town: Town, run_id: str) -> str:

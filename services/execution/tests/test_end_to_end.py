@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -30,6 +31,12 @@ steps:
   - {id: draft, agent: a, in: {topic: "${input.topic}"}}
   - {id: edit, agent: a, in: {text: "${steps.draft.output.said}"}}
 """
+LEVELS = {
+    "bottom": "branches: [{id: own, agent: a, in: {level: bottom}}]\nlimits: {max_steps: 3}\n",
+    "middle": "branches: [{id: own, agent: a, in: {level: middle}}, {id: child, orchestration: bottom}]\n"
+    "limits: {max_steps: 9}\n",
+    "top": "branches: [{id: own, agent: a, in: {level: top}}, {id: child, orchestration: middle}]\n",
+}
 
 
 class HttpAgent:
@@ -117,6 +124,41 @@ async def test_cancelling_reaches_the_call_in_flight(stage: Stage, agent: HttpAg
     ended = await client.get(f"/v1/runs/{run['id']}", headers={"prefer": "wait=10"})
     agent.pause = 0.0
     assert (ended.json()["status"], ended.json()["stop_reason"]) == ("cancelled", "cancelled")
+
+
+async def test_cancelling_ends_a_whole_tree_and_its_stream(stage: Stage, agent: HttpAgent) -> None:
+    caller, before = await stage.caller("org_owner"), len(agent.calls)
+    await workspace_of(stage, caller)
+    client = stage.client(caller)
+    made = (await client.post("/v1/agents", {"name": "a", "config_yaml": AGENT % agent.url})).json()
+    ids: dict[str, dict[str, str]] = {"a": {"id": made["id"]}}
+    for name, branches in LEVELS.items():
+        text = f"apiVersion: orchestration/v1\npattern: parallel\n{branches}"
+        used = {alias: one for alias, one in ids.items() if f": {alias}" in branches}
+        answer = await client.post("/v1/orchestrations", {"name": name, "config_yaml": text, "agent_ids": used})
+        assert answer.status == 201, answer.body
+        ids[name] = {"id": answer.json()["id"], "kind": "orchestration"}
+    agent.pause = 30.0
+    try:
+        path = f"/v1/runs/{(await client.post('/v1/runs', {'orchestration': 'top', 'input': {}})).json()['id']}"
+        stream = asyncio.create_task(client.get(f"{path}/events"))
+        async with asyncio.timeout(20):
+            while {call["input"]["level"] for call in agent.calls[before:]} != LEVELS.keys():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert not stream.done()
+        began = time.monotonic()
+        assert (await client.post(f"{path}/cancel", {"reason": "enough"})).status == 200
+        assert (await client.get(path)).json()["status"] in ("cancelling", "cancelled")
+        assert time.monotonic() - began < 1
+        events = (await stream).body.decode()
+        tree = "select status, stop_reason from run where root_run_id = $1"
+        while await stage.database.sql(tree, UUID(path[9:])) != [("cancelled", "cancelled")] * 3:
+            assert time.monotonic() - began < 5
+            await asyncio.sleep(0.02)
+        assert time.monotonic() - began < 5  # about 1 s where nothing else is done
+        assert [line[7:] for line in events.splitlines() if line.startswith("event: ")][-1] == "RUN_ERROR"
+    finally:
+        agent.pause = 0.0
 
 
 async def test_a_run_goes_on_when_a_person_has_decided(stage: Stage, agent: HttpAgent) -> None:

@@ -143,7 +143,7 @@ class Run(Stamped, Row):
             postgresql_where=text("status in ('failed', 'cancelled', 'timed_out')"),
         ),
         Index(
-            "run_kill_switch_id_idx", "organization_id", "kill_switch_id",
+            "run_stopped_idx", "organization_id", "kill_switch_id", text("cancel_requested_at desc"),
             postgresql_where=text("kill_switch_id is not null"),
         ),
         Index(

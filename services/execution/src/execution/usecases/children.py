@@ -52,7 +52,7 @@ async def look_after_child(uow: UnitOfWork, due: Due, *, rules: Rules, objects: 
     if parent.status in FINAL and step.status == StepStatus.WAITING:
         step.status, step.completed_at = StepStatus.SKIPPED, uow.now
     if step.status != StepStatus.WAITING:
-        return await _let_go(uow, step, child)
+        return await _let_go(uow, parent, step, child)
     if child is None:
         if parent.status == RunStatus.CANCELLING:
             return False  # whoever holds it lets go of the step, too
@@ -147,12 +147,15 @@ async def _tell(uow: UnitOfWork, parent: Run, step: Step, child: Run, objects: O
     parent.waited = max(waited, parent.waited - _busy(child))
 
 
-async def _let_go(uow: UnitOfWork, step: Step, child: Run | None) -> bool:
-    """Nobody waits for the child: it is stopped, and counted once it has ended."""
+async def _let_go(uow: UnitOfWork, parent: Run, step: Step, child: Run | None) -> bool:
+    """Nobody waits for the child: it is stopped, killed with its parent, and counted once it has ended."""
     if child is None or child.status in FINAL:
         await _settle(uow, step, child)
     else:
-        await cancel_run(uow, child.id, reason="The run that started it no longer waits for it.")
+        why, switch_id = "The run that started it no longer waits for it.", parent.kill_switch_id
+        if switch_id is not None:
+            why = parent.cancel_reason or why
+        await cancel_run(uow, child.id, reason=why, killed_by=switch_id)
     step.child_told = True
     step.updated_at, step.version = uow.now, step.version + 1
     return True

@@ -16,6 +16,7 @@ from chassis.uow import UnitOfWork
 from contracts.execution import KillSwitchEngaged, KillSwitchReleased, RunCancelled
 from execution.domain.kills import KillScope
 from execution.tables.kill_switches import HITS, KillSwitch
+from execution.usecases.engine_statements import FEW
 from execution.usecases.waits import close_waits
 from resources.listing import Resource, counter, lister
 from resources.patches import touch
@@ -31,6 +32,8 @@ count_kill_switches = counter(KILL_SWITCHES)
 
 RUNS_AT_ONCE = 1_000
 """Runs that one transaction ends; what a long backlog leaves over is the next one's, and cannot start meanwhile."""
+RECENT_SECONDS = 10
+"""How long after a run was stopped its children are looked for that had not been stored when it was."""
 CALLS_SHOWN = 100
 
 _EXISTS = {
@@ -40,16 +43,37 @@ _EXISTS = {
       or exists (select from orchestration_version where id = $1)""",
     KillScope.RUN: "select exists (select from run where id = $1)",
 }
+_SEEN = "r.retention_class, r.id, r.status, r.parent_run_id, r.dispatched_at"
+_OPEN = "('scheduled', 'queued', 'waiting', 'running')"
 # What waits and what runs in one statement, in the order of ids as the engine takes its locks: a run that is claimed
 # meanwhile is waited for, and then met as what it has become. What is on its way comes first: the rest cannot start.
-STOP = f"""with hit as (
-  select r.retention_class, r.id from kill_switch k join run r on r.organization_id = k.organization_id
-  where k.id = $1 and r.organization_id = $2 and r.status in ('scheduled', 'queued', 'waiting', 'running') and {HITS}
+# With a run go those below it, whatever they are of: they could start, so they come before what cannot. Who was stopped
+# a moment ago is asked again for children that were being started then. `case` and `offset 0` keep the planner from
+# reading all open runs for each of them.
+STOP = f"""with recursive hit as (
+  select {_SEEN}, k.scope <> 'organization' and r.execution_type = 'orchestration' as is_above
+  from kill_switch k join run r on r.organization_id = k.organization_id
+  where k.id = $1 and r.organization_id = $2 and r.status in {_OPEN} and {HITS}
   order by r.status <> 'running', r.dispatched_at is null limit {RUNS_AT_ONCE}
+), family as (
+  (select {_SEEN.replace("r.", "hit.")} from hit where is_above and retention_class {FEW})
+  union (select * from (
+    select {_SEEN} from kill_switch k join run r on r.organization_id = $2 and r.kill_switch_id = k.id
+    where k.id = $1 and k.scope <> 'organization' and r.execution_type = 'orchestration'
+      and r.cancel_requested_at > $3::timestamptz - interval '{RECENT_SECONDS} s'
+    order by r.cancel_requested_at desc limit {RUNS_AT_ONCE}) as recent where retention_class {FEW})
+  union select child.* from family cross join lateral (
+    select {_SEEN} from run r where r.organization_id = $2 and r.parent_run_id = family.id
+      and case when r.status in {_OPEN} or r.status = 'cancelling' then true end offset 0) as child
+), due as (
+  select * from (
+    select {_SEEN.replace("r.", "hit.")} from hit union (select * from family limit {3 * RUNS_AT_ONCE})) as seen
+  where status in {_OPEN} order by seen.status <> 'running', seen.parent_run_id is null, seen.dispatched_at is null
+  limit {RUNS_AT_ONCE}
 ), locked as (
-  select r.retention_class, r.id, r.status from hit
-  join run r on r.retention_class = hit.retention_class and r.id = hit.id
-  where r.status in ('scheduled', 'queued', 'waiting', 'running') order by r.id for update of r {{wait}}
+  select r.retention_class, r.id, r.status from due
+  join run r on r.retention_class = due.retention_class and r.id = due.id
+  where r.status in {_OPEN} order by r.id for update of r {{wait}}
 )
 update run r set status = case locked.status when 'running' then 'cancelling' else 'cancelled' end,
   stop_reason = case when locked.status <> 'running' then 'killed' end, kill_switch_id = $1, waiting_for = null,
@@ -59,6 +83,8 @@ from locked where r.retention_class = locked.retention_class and r.id = locked.i
 returning r.id as run_id, r.workspace_id, r.created_by as owner_id, r.execution_type, r.agent_id, r.orchestration_id,
   r.step_count, r.input_tokens, r.output_tokens, r.cost_usd_micros, r.stop_reason,
   locked.status <> 'running' and r.last_step > 0 as has_waited"""  # noqa: S608  (text of our own)
+# The planner takes what is below for much: it would read all runs for each, and compile for seconds what takes one.
+_KEYED = "set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)"
 _COUNT = """update run r set step_count = r.step_count + i.steps from unnest($2::uuid[], $3::integer[]) as i(id, steps)
 where r.organization_id = $1 and r.id = i.id"""
 PATIENCE = "200ms"
@@ -85,7 +111,7 @@ class KillReport(NamedTuple):
 
 
 async def engage_kill_switch(uow: UnitOfWork, *, scope: KillScope, target_id: UUID | None, reason: str) -> KillSwitch:
-    """Stop everything in the scope; what is engaged already stays as it is, and stops what has slipped by.
+    """Stop everything in the scope and below it; what is engaged already stays, and stops what has slipped by.
 
     Runs that nobody works on end here and now, those in a worker's hands within a second, also while the broker is
     away. NotFoundError where there is no such target.
@@ -136,7 +162,7 @@ async def release_kill_switch(uow: UnitOfWork, kill_switch_id: UUID) -> KillSwit
 
 
 async def stop_runs(uow: UnitOfWork, switch: KillSwitch) -> int:
-    """End what waits and stop what runs in an engaged switch's scope, up to 1,000 runs; returns how many."""
+    """End what waits and stop what runs in an engaged switch's scope and below, up to 1,000 runs; returns how many."""
     values = switch.id, uow.organization_id, uow.now, f"killed: {switch.reason}"[:500]
     rows = await _stop(uow, values)
     ended = {row["run_id"]: dict(row) for row in rows if row["stop_reason"]}
@@ -153,9 +179,10 @@ async def _stop(uow: UnitOfWork, values: Sequence[Any]) -> Sequence[Any]:
     """Wait for rows that somebody holds, a moment; where that is not enough, stop all others."""
     try:
         async with uow.savepoint():
-            await uow.fetch("select set_config('lock_timeout', $1, true)", PATIENCE)
+            await uow.fetch(f"select set_config('lock_timeout', $1, true), {_KEYED}", PATIENCE)
             return await uow.fetch(STOP.format(wait=""), *values)
     except LockNotAvailableError:
+        await uow.fetch(f"select {_KEYED}")
         return await uow.fetch(STOP.format(wait="skip locked"), *values)
 
 

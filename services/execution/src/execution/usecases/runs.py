@@ -133,10 +133,11 @@ async def get_run(uow: UnitOfWork, run_id: UUID) -> Run:
     return await uow.get(Run, run_id)
 
 
-async def cancel_run(uow: UnitOfWork, run_id: UUID, *, reason: str) -> Run:
+async def cancel_run(uow: UnitOfWork, run_id: UUID, *, reason: str, killed_by: UUID | None = None) -> Run:
     """Stop a run that has not finished; cancelling it again changes nothing.
 
     What nobody works on ends here and now; what a worker holds is `cancelling` until that worker has let go.
+    `killed_by` is the kill switch that stopped what it is a part of.
     """
     run = await uow.get(Run, run_id, lock=True)
     present = RunStatus(run.status)
@@ -145,12 +146,13 @@ async def cancel_run(uow: UnitOfWork, run_id: UUID, *, reason: str) -> Run:
     wanted = RunStatus.CANCELLED if present in UNHELD else RunStatus.CANCELLING
     require_transition(present, wanted)
     run.status, run.cancel_requested_at, run.cancel_reason = wanted, uow.now, reason
+    run.kill_switch_id, stop_reason = killed_by, StopReason.CANCELLED if killed_by is None else StopReason.KILLED
     run.updated_at, run.version = uow.now, run.version + 1
     uow.emit(RunCancelRequested.of(run, owner_id=run.created_by, reason=reason))
     if wanted is RunStatus.CANCELLED:
         if run.last_step:
-            run.step_count += (await close_waits(uow, [run.id], StopReason.CANCELLED)).total()
-        run.waiting_for, run.wake_at, run.stop_reason, run.completed_at = None, None, StopReason.CANCELLED, uow.now
+            run.step_count += (await close_waits(uow, [run.id], stop_reason)).total()
+        run.waiting_for, run.wake_at, run.stop_reason, run.completed_at = None, None, stop_reason, uow.now
         uow.emit(RunCancelled.of(run, owner_id=run.created_by))
     return run
 
