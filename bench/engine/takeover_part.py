@@ -10,6 +10,7 @@ import signal
 import tempfile
 import time
 from pathlib import Path
+from uuid import UUID
 
 import uvloop
 from bench.facts import find_servers
@@ -69,16 +70,16 @@ def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
-async def _call(calls: Path, number: int) -> tuple[str, int, float]:
-    """The call of this number, as soon as it is made."""
+async def _call(calls: Path, run_id: UUID, number: int) -> tuple[int, float]:
+    """The process and the moment of a run's call of this number, as soon as it is made."""
     deadline = time.monotonic() + LONGEST_SECONDS
     while True:
         lines = await asyncio.to_thread(_lines, calls)
-        if len(lines) > number:
-            run_id, pid, at = json.loads(lines[number])
-            return run_id, pid, at
+        made = [(pid, at) for called, pid, at in map(json.loads, lines) if called == str(run_id)]
+        if len(made) > number:
+            return made[number]
         if time.monotonic() > deadline:
-            raise SystemExit(f"call {number} was not made within {LONGEST_SECONDS} s")
+            raise SystemExit(f"call {number} of {run_id} was not made within {LONGEST_SECONDS} s")
         await asyncio.sleep(LOOK_SECONDS)
 
 
@@ -93,13 +94,15 @@ async def measure_takeover(*, scale: float) -> None:
             place = await stage.place()
             what = await stage.agent(place, "hangs")
             workers = Workers(stage, Path(folder))
-            for number in range(max(int(KILLS * scale), 3)):
+            for _ in range(max(int(KILLS * scale), 3)):
                 workers.fill()
-                await stage.dispatch(place, await stage.queue_run(place, what))
-                _, pid, _ = await _call(calls, 2 * number)
+                run_id = await stage.queue_run(place, what)
+                await stage.dispatch(place, run_id)
+                pid, _ = await _call(calls, run_id, 0)
                 killed_at = workers.kill(pid)
-                _, _, again_at = await _call(calls, 2 * number + 1)
+                _, again_at = await _call(calls, run_id, 1)
                 taken.append(again_at - killed_at)
+                await stage.ended(run_id)  # else its end might be killed with the next one, and be called for again
             for pid in list(workers.alive):
                 workers.kill(pid)
     taken.sort()
