@@ -20,7 +20,10 @@ LOOK_SECONDS = 0.3
 ASKED = """select s.run_id::text, s.id::text, s.organization_id::text, s.node, s.iteration, s.kind, s.status,
   s.input from step s join run r on r.id = s.run_id and r.retention_class = s.retention_class
 where s.status in ('waiting', 'needs_decision') and r.status in ('waiting', 'running')"""
-AWAY = (aiohttp.ClientError, TimeoutError, OSError, RefusedError, asyncpg.PostgresError, asyncpg.InterfaceError)
+AWAY = (
+    *(aiohttp.ClientError, TimeoutError, OSError, RefusedError),
+    *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
+)
 """What people meet while a fault is under way: they try again."""
 
 

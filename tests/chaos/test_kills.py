@@ -49,6 +49,7 @@ async def test_nothing_is_lost_or_doubled(faults: int, seed: int, runs: int, tmp
             key = platform.operator_key
             organizations = [await traffic.organization(key, slug, agent_url) for slug in ("first", "second")]
             people = asyncio.create_task(People(platform, traffic, organizations, log).answer_forever())
+            people.add_done_callback(_tell_of_people)
             try:
                 healed = await _storm(platform, traffic, organizations, plan, planned)
                 say(f"{time.monotonic() - began:6.1f} s  all runs accepted; again because of {dict(traffic.repeated)}")
@@ -59,6 +60,12 @@ async def test_nothing_is_lost_or_doubled(faults: int, seed: int, runs: int, tmp
             await _judge(platform, traffic, organizations, planned, log)
             victims.report(healed, say)
     say(f"{time.monotonic() - began:6.1f} s  done")
+
+
+def _tell_of_people(people: asyncio.Task[None]) -> None:
+    """Nobody answers any more once they have met what they should not, and then runs wait for ever."""
+    if not people.cancelled() and (error := people.exception()) is not None:
+        say(f"the people are gone: {error!r}")
 
 
 async def _storm(
