@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from services.execution.tests.model_stage import SECRET, Organization, World, make_world
+from services.execution.tests.model_stage import SECRET, Organization, World
 from services.execution.tests.scripted_mcp import Said
 
 from execution.clients.mcp_library import IDEMPOTENCY_KEY
-from remit_local.testing import Servers
 
 # One queue serves the whole broker: two engines at once, each with a database of its own, would take each other's runs.
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("engine queue")]
 SEARCH = '{id: find, tool: {agent: desk, name: search}, in: {q: "${input.q}"}}'
 
 
-@pytest.fixture(scope="module")
-async def shared(
-    servers: Servers, anyio_backend: object, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[World]:
-    async with make_world(servers, tmp_path_factory.mktemp("models")) as made:
-        yield made
-
-
 @pytest.fixture
-async def here(shared: World, anyio_backend: object) -> Organization:
+async def here(shared_world: World, anyio_backend: object) -> Organization:
     """An organization with the key of the tools' server, where nothing has been asked yet."""
-    shared.forget()
-    made = await shared.organization()
-    await made.credential(name="desk", provider="mcp", base_url=shared.tools.url)
+    shared_world.forget()
+    made = await shared_world.organization()
+    await made.credential(name="desk", provider="mcp", base_url=shared_world.tools.url)
     return made
 
 

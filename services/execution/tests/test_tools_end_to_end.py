@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-from services.execution.tests.model_stage import SECRET, Organization, World, make_world
+from services.execution.tests.model_stage import SECRET, Organization, World
 from services.execution.tests.scripted_mcp import Said
 from services.execution.tests.scripted_openai import Reply
 
 from execution.clients.http_agent import signature
-from remit_local.testing import Servers
 
 # One queue serves the whole broker: two engines at once, each with a database of its own, would take each other's runs.
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("engine queue")]
 
 
-@pytest.fixture(scope="module")
-async def shared(
-    servers: Servers, anyio_backend: object, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[World]:
-    async with make_world(servers, tmp_path_factory.mktemp("models")) as made:
-        yield made
-
-
 @pytest.fixture
-async def world(shared: World, anyio_backend: object) -> World:
+async def world(shared_world: World, anyio_backend: object) -> World:
     """The same for all, but with nothing asked yet."""
-    shared.forget()
-    return shared
+    shared_world.forget()
+    return shared_world
 
 
 async def finder(here: Organization, more: str = "") -> None:

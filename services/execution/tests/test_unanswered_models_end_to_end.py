@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
 
 import pytest
-from services.execution.tests.model_stage import Organization, World, make_world
+from services.execution.tests.model_stage import Organization, World
 from services.execution.tests.scripted_openai import Reply
-
-from remit_local.testing import Servers
 
 # One queue serves the whole broker: two engines at once, each with a database of its own, would take each other's runs.
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("engine queue")]
@@ -19,19 +16,11 @@ IMPATIENT = "retry: {max: 3, base: 1ms}\n"
 MOST = (4, 60, 64)
 
 
-@pytest.fixture(scope="module")
-async def shared(
-    servers: Servers, anyio_backend: object, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[World]:
-    async with make_world(servers, tmp_path_factory.mktemp("models")) as made:
-        yield made
-
-
 @pytest.fixture
-async def here(shared: World, anyio_backend: object) -> Organization:
+async def here(shared_world: World, anyio_backend: object) -> Organization:
     """An organization where a token costs a micro-dollar, and nothing has been asked yet."""
-    shared.forget()
-    made = await shared.organization()
+    shared_world.forget()
+    made = await shared_world.organization()
     await made.price()
     return made
 

@@ -119,11 +119,12 @@ _TAKE = f"""with waiting as (
 )
 update run r set dispatched_at = now() from waiting
 where r.retention_class = waiting.retention_class and r.id = waiting.id returning r.id"""  # noqa: S608
-_AGAIN = """update run r set dispatched_at = now() from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
+_MARK = """update run r set {what} from unnest($1::smallint[], $2::uuid[]) as i(retention_class, id)
 where i.retention_class between 0 and 9999 and r.retention_class = i.retention_class and r.id = i.id
   and r.status = 'queued'"""
+_AGAIN = _MARK.format(what="dispatched_at = now()")
 # Nor has it a place in its group any more, as long as it has not begun: where its workspace drains, it may never begin.
-_BACK = _AGAIN.replace("now()", "null, flow_since = case when r.token > 0 then r.flow_since end")
+_BACK = _MARK.format(what="dispatched_at = null, flow_since = case when r.token > 0 then r.flow_since end")
 
 
 class Candidate(NamedTuple):
